@@ -1,0 +1,48 @@
+"""Every error that ads_gym raises on purpose. Each message says what was wrong, what was got, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AdsGymError(Exception):
+    """The common base: catch this to catch whatever ads_gym raises on purpose."""
+
+
+class InvalidValue(AdsGymError, ValueError):
+    """An argument, a mask, a setting or a data set that cannot be used."""
+
+
+class UnknownName(AdsGymError, ValueError):
+    """A name that stands for nothing; the message suggests the nearest one that does."""
+
+
+class NotFound(AdsGymError, FileNotFoundError):
+    """A file, a folder or a data set that is not where it was looked for."""
+
+
+class DamagedFile(AdsGymError, ValueError):
+    """A file that is damaged, foreign, or written by a newer version."""
+
+
+class StorageError(AdsGymError, OSError):
+    """No space, no permission, or a file that another program holds."""
+
+
+class MissingPackage(AdsGymError, ImportError):
+    """An optional package that is not installed, or does not fit; the message has the pip line."""
+
+
+class DeviceUnavailable(AdsGymError, RuntimeError):
+    """A device that this machine does not have."""
+
+
+class BudgetExhausted(AdsGymError):
+    """The run has spent its evaluations or its episodes. `search` catches it; an agent need not."""
+
+
+def unknown_name(what: str, got: object, known: Iterable[str]) -> UnknownName:
+    """The error for a wrong name: says what was got, the nearest right name, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UnknownName(f"unknown {what} {got!r}.{hint} Known: {', '.join(names)}.")

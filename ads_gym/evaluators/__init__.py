@@ -1,0 +1,1 @@
+"""Evaluators: masks in, metrics out. They wrap each other."""

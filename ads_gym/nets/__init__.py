@@ -1,0 +1,1 @@
+"""Networks: the supernet, the sparse network of an architecture, what they cost, how they are trained."""

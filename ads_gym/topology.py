@@ -1,0 +1,185 @@
+"""Skip connections: which there are, in what order they are decided, and three ways to write down which are kept.
+
+Within block b, node 0 is the block's input, 1..L are its layers and L+1 is its output (transition or classifier).
+Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2). numpy only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ads_gym.errors import InvalidValue, unknown_name
+
+BoolArray = NDArray[np.bool_]
+Int8Array = NDArray[np.int8]
+IntArray = NDArray[np.int64]
+
+
+class Scope(StrEnum):
+    """Which destinations have skip connections that are decided about."""
+
+    LAYERS = "layers"  # layers only
+    ALL = "all"  # block outputs (transitions and the classifier) too
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Scope":
+        raise unknown_name("scope", value, list(cls))
+
+
+class Action(IntEnum):
+    """What can be done with a skip connection."""
+
+    DROP = 0
+    KEEP = 1
+
+
+class Connection(NamedTuple):
+    """A connection src -> dst inside one block."""
+
+    block: int
+    dst: int
+    src: int
+
+
+UNDECIDED = -1
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The skip connections of a DenseNet, in the order in which they are decided: (block, dst, src) ascending.
+
+    Args:
+        blocks: layers in each block.
+        scope: whether block outputs are destinations too.
+    """
+
+    blocks: tuple[int, ...]
+    scope: Scope = Scope.LAYERS
+
+    def __post_init__(self) -> None:
+        if not self.blocks or min(self.blocks) < 1:
+            raise InvalidValue(f"a DenseNet needs at least one block of at least one layer, got blocks {self.blocks}.")
+        if not self.size:
+            raise InvalidValue(
+                f"blocks {self.blocks} in scope '{self.scope}' have no skip connection to decide about; "
+                "use a block of two layers or more."
+            )
+
+    @cached_property
+    def connections(self) -> IntArray:
+        """int64[E, 3]: (block, dst, src) of every skip connection."""
+        rows = [
+            (block, dst, src)
+            for block, layers in enumerate(self.blocks)
+            for dst in range(1, layers + (2 if self.scope is Scope.ALL else 1))
+            for src in range(dst - 1)
+        ]
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        table.flags.writeable = False
+        return table
+
+    @property
+    def size(self) -> int:
+        """E, the number of skip connections."""
+        return len(self.connections)
+
+    @property
+    def nodes(self) -> int:
+        """N, the side of an adjacency matrix."""
+        return max(self.blocks) + 2
+
+    @cached_property
+    def destinations(self) -> tuple[slice, ...]:
+        """For every destination that has skip sources: where its skip connections lie among the E."""
+        heads = self.connections[:, :2]
+        starts = np.flatnonzero(np.r_[True, (heads[1:] != heads[:-1]).any(axis=1)])
+        return tuple(slice(int(a), int(b)) for a, b in zip(starts, np.r_[starts[1:], self.size], strict=True))
+
+    def __iter__(self) -> Iterator[Connection]:
+        return (Connection(*map(int, row)) for row in self.connections)
+
+    @cached_property
+    def _fixed(self) -> Int8Array:
+        """int8[B, N, N]: 1 where a connection is always kept, 0 elsewhere."""
+        fixed = np.zeros((len(self.blocks), self.nodes, self.nodes), dtype=np.int8)
+        for block, layers in enumerate(self.blocks):
+            for dst in range(1, layers + 2):
+                fixed[block, dst, dst - 1] = 1
+            if self.scope is Scope.LAYERS:
+                fixed[block, layers + 1, :layers] = 1
+        return fixed
+
+    def check_masks(self, masks: Any) -> BoolArray:
+        """`masks` as bool[..., E], or an error that says why it is none.
+
+        Raises:
+            InvalidValue: wrong length, a type that is neither bool nor 0/1 integers, other values than 0 and 1.
+        """
+        array = np.asarray(masks)
+        if array.dtype != np.bool_:
+            if not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (0, 1)).all():
+                raise InvalidValue(f"a mask holds bools (or integers 0 and 1), got dtype {array.dtype} of {array!r:.60}.")
+            array = array.astype(np.bool_)
+        if not array.ndim or array.shape[-1] != self.size:
+            raise InvalidValue(
+                f"a mask of blocks {self.blocks} in scope '{self.scope}' has {self.size} bits, got shape {array.shape}."
+            )
+        return array
+
+    def check_decisions(self, decisions: Any) -> Int8Array:
+        """`decisions` as int8[..., E] with 1 kept, 0 dropped, -1 undecided, or an error that says why it is none."""
+        array = np.asarray(decisions)
+        if array.dtype == np.bool_ or not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (-1, 0, 1)).all():
+            raise InvalidValue(f"decisions are integers -1 (free), 0 and 1, got dtype {array.dtype} of {array!r:.60}.")
+        if not array.ndim or array.shape[-1] != self.size:
+            raise InvalidValue(
+                f"decisions of blocks {self.blocks} in scope '{self.scope}' have {self.size} entries, "
+                f"got shape {array.shape}."
+            )
+        return array.astype(np.int8)
+
+    def adjacency(self, decisions: Any) -> Int8Array:
+        """int8[..., B, N, N], row dst, column src: 1 kept, 0 dropped or no such connection, -1 undecided.
+
+        Args:
+            decisions: [..., E], a mask or partial decisions (1 kept, 0 dropped, -1 undecided).
+        """
+        bits = np.asarray(decisions)
+        matrix = np.broadcast_to(self._fixed, (*bits.shape[:-1], *self._fixed.shape)).copy()
+        matrix[..., self.connections[:, 0], self.connections[:, 1], self.connections[:, 2]] = bits
+        return matrix
+
+    def decisions(self, adjacency: Any) -> Int8Array:
+        """int8[..., E]: what `adjacency` wrote down; its inverse.
+
+        Raises:
+            InvalidValue: not an adjacency of this topology.
+        """
+        matrix = np.asarray(adjacency)
+        if matrix.shape[-3:] != self._fixed.shape:
+            raise InvalidValue(f"an adjacency of this topology has shape {self._fixed.shape}, got {matrix.shape}.")
+        bits = matrix[..., self.connections[:, 0], self.connections[:, 1], self.connections[:, 2]]
+        if not np.array_equal(self.adjacency(bits), matrix):
+            raise InvalidValue("the adjacency keeps a connection that this topology does not have, or lacks its chain.")
+        return bits.astype(np.int8)
+
+    def key(self, mask: BoolArray) -> bytes:
+        """A mask as the bytes under which it is stored."""
+        return np.packbits(mask).tobytes()
+
+    def mask(self, key: bytes) -> BoolArray:
+        """The mask of a key: the inverse of `key`."""
+        return np.unpackbits(np.frombuffer(key, np.uint8), count=self.size).astype(np.bool_)
+
+    def dense(self) -> BoolArray:
+        """The mask that keeps every skip connection."""
+        return np.ones(self.size, dtype=np.bool_)
+
+    def chain(self) -> BoolArray:
+        """The mask that keeps none."""
+        return np.zeros(self.size, dtype=np.bool_)

@@ -1,0 +1,1 @@
+"""Package data: the supernet of the task `digits`, its recipe, and the command that made them."""
