@@ -46,6 +46,6 @@ def with_cost(table: CostTable, masks: BoolArray, scores: Sequence[tuple[float, 
     """Metrics of masks bool[n, E] from n triples (accuracy, soft accuracy, loss): adds what each mask costs."""
     columns = (table.macs(masks), table.parameters(masks), table.relative_macs(masks), table.relative_cost(masks))
     return [
-        Metrics(*(float(value) for value in score), int(macs), int(parameters), float(relative_macs), float(cost))
-        for score, macs, parameters, relative_macs, cost in zip(scores, *columns, strict=True)
+        Metrics(float(right), float(soft), float(loss), int(macs), int(parameters), float(relative_macs), float(cost))
+        for (right, soft, loss), macs, parameters, relative_macs, cost in zip(scores, *columns, strict=True)
     ]

@@ -1,0 +1,114 @@
+"""A hidden mask to find: accuracy is agreement with it. No network, no data, no torch; the optimum is known.
+
+This is to this game what an identity environment is to others: an agent that learns, learns here in seconds.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from ads_gym.architecture import DenseNetConfig
+from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.evaluators.base import Metrics, with_cost
+from ads_gym.nets.cost import CostTable
+from ads_gym.topology import BoolArray, IntArray, Scope, Topology
+
+GIVEN_BITS = 3  # of kind "given": how many leading bits the others depend on and nobody is scored for
+
+
+class Kind(StrEnum):
+    """What the right bit of a skip connection depends on."""
+
+    LINEAR = "linear"  # on nothing: each has its own
+    PAIRWISE = "pairwise"  # every second one's flips with an earlier bit of the same mask
+    GIVEN = "given"  # all but the first three flip with one of the first three, which are free of credit
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Kind":
+        raise unknown_name("kind of planted evaluator", value, list(cls))
+
+
+class PlantedEvaluator:
+    """Scores a mask by its agreement with a hidden one that the seed determines.
+
+    With t the hidden bits, the right bit i is t[i]; in kind "pairwise", for odd i, t[i] XOR mask[j] with j < i drawn
+    from the seed; in kind "given", for i >= 3, t[i] XOR mask[i mod 3]. Agreement is the share of the scored bits that
+    are right: all E, or in kind "given" those from the fourth on. Let a test of memory draw the first three bits
+    anew each episode, with `reset(options={"decided": ...})`: then no fixed sequence of actions is any good.
+
+    Accuracy and soft accuracy are the agreement, in [0, 1]; loss is 1 - agreement; MACs and parameters are real.
+
+    Args:
+        config: of the DenseNet whose skip connections are meant.
+        scope: which of them.
+        kind: what a right bit depends on.
+        seed: of the hidden mask, at least 0.
+
+    Raises:
+        UnknownName, InvalidValue: no such kind or scope, a negative seed, too few skip connections for kind "given".
+    """
+
+    def __init__(
+        self, config: DenseNetConfig, scope: Scope | str = Scope.LAYERS, kind: Kind | str = Kind.LINEAR, seed: int = 0
+    ) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise InvalidValue(f"the seed of a planted evaluator is a whole number of at least 0, got {seed!r}.")
+        self.config = config
+        self.kind = Kind(kind)
+        self.seed = seed
+        self._cost = CostTable(config, Scope(scope))
+        size = self.topology.size
+        if self.kind is Kind.GIVEN and size <= GIVEN_BITS:
+            raise InvalidValue(f"kind 'given' needs more than {GIVEN_BITS} skip connections, got {size}.")
+        rng = np.random.default_rng(seed)
+        self._hidden: BoolArray = rng.integers(0, 2, size).astype(np.bool_)
+        self._dependent, self._earlier = self._dependencies(rng)
+        self._first_scored = GIVEN_BITS if self.kind is Kind.GIVEN else 0
+
+    def _dependencies(self, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """(which bits depend on another bit, on which), each int64[n]."""
+        size = self.topology.size
+        if self.kind is Kind.LINEAR:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        if self.kind is Kind.PAIRWISE:
+            dependent = np.arange(1, size, 2)
+            return dependent, rng.integers(0, dependent)
+        dependent = np.arange(GIVEN_BITS, size)
+        return dependent, dependent % GIVEN_BITS
+
+    @property
+    def topology(self) -> Topology:
+        """The skip connections that the masks speak of."""
+        return self._cost.topology
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of kind, seed, scope and config."""
+        parts = [str(self.kind), self.seed, str(self.topology.scope), self.config.to_dict()]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return f"planted-{self.kind}-{digest[:32]}"
+
+    @cached_property
+    def optimum(self) -> BoolArray:
+        """bool[E]: a mask of agreement 1 (of kind "given" the one whose first three bits are dropped)."""
+        best = self._hidden.copy()
+        best[: self._first_scored] = False
+        for bit, earlier in zip(self._dependent, self._earlier, strict=True):
+            best[bit] ^= best[earlier]
+        return best
+
+    def right_bits(self, masks: BoolArray) -> BoolArray:
+        """bool[n, E]: what each bit of masks bool[n, E] should be, given the bits before it."""
+        right = np.broadcast_to(self._hidden, masks.shape).copy()
+        if len(self._dependent):
+            right[:, self._dependent] ^= masks[:, self._earlier]
+        return right
+
+    def evaluate(self, masks: BoolArray) -> list[Metrics]:
+        """One Metrics for each of masks bool[n, E]."""
+        masks = np.atleast_2d(self.topology.check_masks(masks))
+        agreement = (self.right_bits(masks) == masks)[:, self._first_scored :].mean(axis=1).tolist()
+        return with_cost(self._cost, masks, [(share, share, 1 - share) for share in agreement])
