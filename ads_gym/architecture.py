@@ -187,7 +187,7 @@ class Architecture:
         except (ValueError, RecursionError) as error:
             raise DamagedFile(f"an architecture is stored as JSON, and this is none: {error}") from error
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise DamagedFile(f"this JSON is no architecture: it lacks \"format\": \"{FORMAT}\".")
+            raise DamagedFile(f'this JSON is no architecture: it lacks "format": "{FORMAT}".')
         if values.get("version") != FORMAT_VERSION:
             raise DamagedFile(
                 f"this architecture has format version {values.get('version')!r}, and this ads-gym reads "

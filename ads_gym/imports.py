@@ -45,4 +45,6 @@ def import_package(name: str, install: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
-        raise MissingPackage(f"this needs {name}, which does not import ({error}). Run: pip install {install}") from error
+        raise MissingPackage(
+            f"this needs {name}, which does not import ({error}). Run: pip install {install}"
+        ) from error

@@ -62,6 +62,7 @@ class Topology:
     scope: Scope = Scope.LAYERS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scope", Scope(self.scope))
         if not self.blocks or min(self.blocks) < 1:
             raise InvalidValue(f"a DenseNet needs at least one block of at least one layer, got blocks {self.blocks}.")
         if not self.size:
@@ -123,7 +124,9 @@ class Topology:
         array = np.asarray(masks)
         if array.dtype != np.bool_:
             if not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (0, 1)).all():
-                raise InvalidValue(f"a mask holds bools (or integers 0 and 1), got dtype {array.dtype} of {array!r:.60}.")
+                raise InvalidValue(
+                    f"a mask holds bools (or integers 0 and 1), got dtype {array.dtype} of {array!r:.60}."
+                )
             array = array.astype(np.bool_)
         if not array.ndim or array.shape[-1] != self.size:
             raise InvalidValue(
@@ -134,7 +137,11 @@ class Topology:
     def check_decisions(self, decisions: Any) -> Int8Array:
         """`decisions` as int8[..., E] with 1 kept, 0 dropped, -1 undecided, or an error that says why it is none."""
         array = np.asarray(decisions)
-        if array.dtype == np.bool_ or not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (-1, 0, 1)).all():
+        if (
+            array.dtype == np.bool_
+            or not np.issubdtype(array.dtype, np.integer)
+            or not np.isin(array, (-1, 0, 1)).all()
+        ):
             raise InvalidValue(f"decisions are integers -1 (free), 0 and 1, got dtype {array.dtype} of {array!r:.60}.")
         if not array.ndim or array.shape[-1] != self.size:
             raise InvalidValue(

@@ -1,0 +1,168 @@
+"""The supernet: a DenseNet that a mask can thin out, with the parameter names of torchvision's DenseNet.
+
+Shapes: n images, c channels, h x w pixels, E skip connections.
+"""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ads_gym.architecture import DenseNetConfig, Stem
+from ads_gym.topology import BoolArray, Scope, Topology
+
+
+class Layer(nn.Module):
+    """BatchNorm, ReLU, 3x3 convolution to `growth` channels; with a bottleneck, BatchNorm, ReLU, 1x1 first."""
+
+    def __init__(self, in_channels: int, growth: int, bottleneck: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        if bottleneck:
+            self.conv1 = nn.Conv2d(in_channels, 4 * growth, 1, bias=False)
+            self.norm2 = nn.BatchNorm2d(4 * growth)
+            self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(in_channels, growth, 3, padding=1, bias=False)
+        self.bottleneck = bottleneck
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """[n, in_channels, h, w] -> [n, growth, h, w]; `gate` [in_channels] multiplies what the convolution reads."""
+        x = self.conv1(_gated(functional.relu(self.norm1(x)), gate))
+        return self.conv2(functional.relu(self.norm2(x))) if self.bottleneck else x
+
+
+class Transition(nn.Module):
+    """BatchNorm, ReLU, 1x1 convolution, 2x2 average pool."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """[n, in_channels, h, w] -> [n, out_channels, h // 2, w // 2]."""
+        return functional.avg_pool2d(self.conv(_gated(functional.relu(self.norm(x)), gate)), 2)
+
+
+def stem(config: DenseNetConfig) -> "OrderedDict[str, nn.Module]":
+    """The modules that turn images into the first feature map."""
+    channels, width = config.image_shape[0], config.stem_channels
+    if config.stem is not Stem.CONV7_POOL:
+        stride = 2 if config.stem is Stem.CONV3_STRIDE2 else 1
+        return OrderedDict(conv0=nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False))
+    return OrderedDict(
+        conv0=nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False),
+        norm0=nn.BatchNorm2d(width),
+        relu0=nn.ReLU(),
+        pool0=nn.MaxPool2d(3, stride=2, padding=1),
+    )
+
+
+class DenseNet(nn.Module):
+    """The DenseNet of a config, with every connection; a mask given to `forward` silences some.
+
+    Weights start as in torchvision: He normal for convolutions, zero for the classifier's bias. Networks read images
+    scaled to [-1, 1] (`ads_gym.data.network_input`).
+    """
+
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features, self.classifier = modules(config, [sum(widths) for widths in source_widths(config)])
+
+    def forward(self, images: Tensor, mask: BoolArray | None = None, scope: Scope = Scope.LAYERS) -> Tensor:
+        """Logits [n, classes] of images float [n, c, h, w].
+
+        Args:
+            images: scaled to [-1, 1].
+            mask: bool[E] of `Topology(config.blocks, scope)`; a dropped connection contributes nothing (its channels
+                are zero after BatchNorm and ReLU). None keeps all.
+            scope: which skip connections the mask speaks of.
+        """
+        gates = self._gates(mask, scope, images)
+        x = images
+        for child in self.features:
+            if isinstance(child, nn.Sequential):  # a dense block
+                for layer in child:
+                    x = torch.cat([x, layer(x, next(gates))], dim=1)
+            else:
+                x = child(x, next(gates)) if isinstance(child, Transition) else child(x)
+        return cast(Tensor, self.classifier(read_out(x, next(gates))))
+
+    def _gates(self, mask: BoolArray | None, scope: Scope, like: Tensor) -> Iterator[Tensor | None]:
+        """For every destination in order: None, or 0 and 1 for each channel that it reads."""
+        if mask is None:
+            yield from itertools.repeat(None)
+            return
+        for sources, widths in zip(kept_sources(self.config, mask, scope), source_widths(self.config), strict=True):
+            bits = torch.zeros(len(widths), dtype=like.dtype)
+            bits[list(sources)] = 1
+            yield bits.repeat_interleave(torch.tensor(widths)).to(like.device, non_blocking=True)
+
+
+def modules(config: DenseNetConfig, reads: Sequence[int]) -> tuple[nn.Sequential, nn.Linear]:
+    """Features and classifier of a DenseNet, freshly drawn, with torchvision's names.
+
+    Args:
+        config: the network.
+        reads: input channels of every destination, block by block, layers then output.
+    """
+    widths = iter(reads)
+    features = nn.Sequential(stem(config))
+    for index, block in enumerate(config.geometry, start=1):
+        dense_block = nn.Sequential()
+        for layer in range(1, block.layers + 1):
+            dense_block.add_module(f"denselayer{layer}", Layer(next(widths), config.growth, config.bottleneck))
+        features.add_module(f"denseblock{index}", dense_block)
+        last = next(widths)
+        if index < len(config.blocks):
+            features.add_module(f"transition{index}", Transition(last, block.out_channels))
+    features.add_module("norm5", nn.BatchNorm2d(last))
+    classifier = nn.Linear(last, config.classes)
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    nn.init.zeros_(classifier.bias)
+    return features, classifier
+
+
+def read_out(x: Tensor, gate: Tensor | None = None) -> Tensor:
+    """ReLU and mean over pixels: normalised maps [n, channels, h, w] -> [n, channels] for the classifier."""
+    return _gated(functional.relu(x), gate).mean(dim=(2, 3))
+
+
+def kept_sources(config: DenseNetConfig, mask: BoolArray, scope: Scope) -> list[tuple[int, ...]]:
+    """For every destination, block by block, layers then output: the nodes that it reads under `mask`, ascending."""
+    adjacency = Topology(config.blocks, scope).adjacency(mask)
+    return [
+        tuple(int(src) for src in adjacency[index, dst].nonzero()[0])
+        for index, block in enumerate(config.geometry)
+        for dst in range(1, block.layers + 2)
+    ]
+
+
+def source_widths(config: DenseNetConfig) -> list[list[int]]:
+    """For every destination, in the order of `kept_sources`: the channels of each node before it."""
+    return [
+        [block.in_channels] + [config.growth] * (dst - 1)
+        for block in config.geometry
+        for dst in range(1, block.layers + 2)
+    ]
+
+
+def kept_channels(sources: tuple[int, ...], widths: list[int]) -> Tensor:
+    """int64[channels]: where the channels of `sources` lie in the concatenation of all nodes of widths `widths`."""
+    starts = [0]
+    for width in widths:
+        starts.append(starts[-1] + width)
+    spans = list(itertools.pairwise(starts))
+    return torch.cat([torch.arange(*spans[src]) for src in sources])
+
+
+def _gated(x: Tensor, gate: Tensor | None) -> Tensor:
+    return x if gate is None else x * gate[:, None, None]

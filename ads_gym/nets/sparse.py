@@ -1,0 +1,172 @@
+"""The sparse network: the physically smaller module of an architecture; how it inherits, is saved and loaded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ads_gym.architecture import Architecture
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
+from ads_gym.nets.densenet import DenseNet, Transition, kept_channels, kept_sources, modules, read_out, source_widths
+
+
+class SparseDenseNet(nn.Module):
+    """A DenseNet in which a dropped connection has no weights and costs no work.
+
+    Its parameters bear the supernet's names; their input channels are those of the kept sources, in order. It reads
+    images float [n, c, h, w] scaled to [-1, 1] (pixel / 127.5 - 1) and gives logits [n, classes].
+
+    Args:
+        architecture: which connections it has. Weights are drawn afresh; `build_sparse` inherits them.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.sources = kept_sources(architecture.config, architecture.mask, architecture.scope)
+        widths = source_widths(architecture.config)
+        reads = [sum(w[src] for src in sources) for sources, w in zip(self.sources, widths, strict=True)]
+        self.features, self.classifier = modules(architecture.config, reads)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1]."""
+        sources = iter(self.sources)
+        nodes, x = [], images
+        for child in self.features:
+            if isinstance(child, nn.Sequential):  # a dense block
+                nodes = [x]
+                for layer in child:
+                    nodes.append(layer(_read(nodes, next(sources))))
+                x = _read(nodes, next(sources))
+            else:
+                x = child(x)
+        return cast(Tensor, self.classifier(read_out(x)))
+
+
+def build_sparse(architecture: Architecture, supernet: DenseNet) -> SparseDenseNet:
+    """The sparse network of an architecture with the weights that it inherits, on the supernet's device and dtype.
+
+    Its BatchNorm statistics are still the dense network's: see `calibrate`.
+
+    Raises:
+        InvalidValue: the architecture belongs to another network config.
+    """
+    if architecture.config != supernet.config:
+        raise InvalidValue(
+            f"this architecture is of {architecture.config}, and the supernet of {supernet.config}: use one of the two."
+        )
+    network = SparseDenseNet(architecture)
+    full, state = supernet.state_dict(), network.state_dict()
+    kept = dict(_kept(network))
+    for name, tensor in full.items():
+        channels = kept.get(name.rpartition(".")[0])
+        if channels is None or not tensor.ndim or name == "classifier.bias":
+            state[name] = tensor
+        else:
+            state[name] = tensor.index_select(1 if tensor.ndim > 1 else 0, channels.to(tensor.device))
+    network.to(supernet.classifier.weight).load_state_dict(state)
+    return network.train(supernet.training)
+
+
+def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
+    """Re-estimate every BatchNorm's statistics on `images`, one batch in train mode; returns `network` in eval mode.
+
+    Args:
+        network: any network with BatchNorm; changed in place.
+        images: float [n, c, h, w] scaled to [-1, 1], on the network's device.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        network.train()(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()
+
+
+def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
+    """Write `path`.json (config and mask) and `path`.safetensors (weights), each replaced in one step.
+
+    Args:
+        network: a sparse network.
+        path: where, with or without one of the two endings.
+
+    Returns:
+        The two files.
+
+    Raises:
+        StorageError: no space or no permission; what stood there before still does.
+    """
+    stem, weights = _files(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    partial = weights.with_name(weights.name + ".part"), stem.with_name(stem.name + ".part")
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, partial[0])
+        partial[1].write_text(network.architecture.to_json() + "\n", encoding="utf-8")
+        partial[0].replace(weights)
+        partial[1].replace(stem)
+    except (OSError, SafetensorError) as error:
+        for leftover in partial:
+            leftover.unlink(missing_ok=True)
+        raise StorageError(f"could not write {weights}: {error}. Free some space, or choose another folder.") from error
+    return stem, weights
+
+
+def load(path: str | Path) -> SparseDenseNet:
+    """The sparse network that `save` wrote, on the CPU, ready for use (in eval mode).
+
+    Args:
+        path: as given to `save`, or either of its two files.
+
+    Raises:
+        NotFound: one of the two files is missing.
+        DamagedFile: one is damaged, foreign, or does not belong to the other.
+    """
+    stem, weights = _files(path)
+    network = SparseDenseNet(Architecture.read(stem))
+    if not weights.exists():
+        raise NotFound(f"there are no weights {weights} beside {stem}.")
+    try:
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedFile(f"{weights} does not hold the weights of {stem.name}: {reason}") from error
+    return network.eval()
+
+
+def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
+    return torch.cat([nodes[src] for src in sources], dim=1) if len(sources) > 1 else nodes[sources[0]]
+
+
+def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
+    """(module name, kept channels of its input) of every module whose input channels a mask thins out."""
+    config = network.architecture.config
+    kept = iter(map(kept_channels, network.sources, source_widths(config)))
+    for name, module in network.features.named_children():
+        if isinstance(module, nn.Sequential):
+            for layer in range(1, len(module) + 1):
+                channels = next(kept)
+                yield f"features.{name}.denselayer{layer}.norm1", channels
+                yield f"features.{name}.denselayer{layer}.conv1", channels
+        elif isinstance(module, Transition):
+            channels = next(kept)
+            yield f"features.{name}.norm", channels
+            yield f"features.{name}.conv", channels
+    channels = next(kept)
+    yield "features.norm5", channels
+    yield "classifier", channels
+
+
+def _files(path: str | Path) -> tuple[Path, Path]:
+    stem = Path(path)
+    if stem.suffix in {".json", ".safetensors"}:
+        stem = stem.with_suffix("")
+    return stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".safetensors")
