@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from gymnasium import error
+
 
 class AdsGymError(Exception):
     """The common base: catch this to catch whatever ads_gym raises on purpose."""
@@ -38,6 +40,10 @@ class DeviceUnavailable(AdsGymError, RuntimeError):
 
 class BudgetExhausted(AdsGymError):
     """The run has spent its evaluations or its episodes. `search` catches it; an agent need not."""
+
+
+class ResetNeeded(AdsGymError, error.ResetNeeded):
+    """A step before the first reset, or after the end of an episode."""
 
 
 def unknown_name(what: str, got: object, known: Iterable[str]) -> UnknownName:

@@ -1,0 +1,187 @@
+"""The rules of an episode: what each action decides, what is legal, what it costs. It knows no rewards.
+
+MACs are whole numbers here, so what fits a limit never hangs on rounding. numpy only.
+Shapes: E skip connections, S slots (the bits of one action).
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.nets.cost import CostTable
+from ads_gym.topology import UNDECIDED, Int8Array
+
+
+class Decision(StrEnum):
+    """How much one action decides."""
+
+    CONNECTION = "connection"  # one skip connection
+    LAYER = "layer"  # all skip connections into one destination
+    NETWORK = "network"  # all skip connections
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Decision":
+        raise unknown_name("decision", value, list(cls))
+
+
+class Turn(NamedTuple):
+    """What one action decides."""
+
+    bits: tuple[tuple[int, int], ...]  # (slot in the action, index among the E) of each free connection, ascending
+    macs: int  # what keeping all of them would add
+
+
+class Outcome(NamedTuple):
+    """What came of one action."""
+
+    executed: Int8Array  # int8[S]: 1 kept, 0 dropped, -1 nothing decided in this slot
+    overruled: int  # KEEPs that became DROP
+    spent: int  # MACs to pay for: of what was kept and, with the first action, of what was given
+
+
+NO_TURN = Turn((), 0)
+
+
+def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
+    """The most MACs whose share of the dense MACs is within `max_macs`; None for no limit.
+
+    Raises:
+        InvalidValue: no number, above 1, or less than the chain needs.
+    """
+    if max_macs is None:
+        return None
+    least = -(-cost.least_macs * 10_000 // cost.dense_macs) / 10_000  # rounded up: what the message names must work
+    expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
+    if isinstance(max_macs, bool) or not isinstance(max_macs, (int, float, np.integer, np.floating)):
+        raise InvalidValue(f"{expected}; got {max_macs!r}.")
+    share = float(max_macs)
+    if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
+        raise InvalidValue(f"{expected}; got {max_macs!r}.")
+    limit = int(share * cost.dense_macs) + 1
+    while limit / cost.dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
+        limit -= 1
+    return limit
+
+
+class Rules:
+    """All about an episode that no action changes; any number of episodes share one.
+
+    Attributes:
+        cost, topology, decision: as given.
+        limit: MACs that no network of an episode exceeds.
+        slots: S: 1, the most skip sources of one destination, or E.
+    """
+
+    def __init__(self, cost: CostTable, decision: Decision, limit: int | None = None) -> None:
+        self.cost = cost
+        self.topology = cost.topology
+        self.decision = decision
+        self.limit = cost.dense_macs if limit is None else limit
+        self.least_macs = cost.least_macs
+        self.span = cost.dense_macs - cost.least_macs  # what relative cost 1 is in MACs
+        self.connection_macs: list[int] = cost.connection_macs.tolist()
+        self._groups = self._all_groups()
+        self.slots = 1 + max(slot for group in self._groups for slot, _ in group)
+        self.nothing_executed = np.full(self.slots, UNDECIDED, np.int8).tobytes()
+        self.only_drop = bytes((1, 0)) * self.slots
+        self.all_turns = self.turns(np.full(self.topology.size, UNDECIDED, np.int8))
+
+    def _all_groups(self) -> list[list[tuple[int, int]]]:
+        """(slot, index) of what each action decides where nothing is given."""
+        size = self.topology.size
+        if self.decision is Decision.CONNECTION:
+            return [[(0, index)] for index in range(size)]
+        if self.decision is Decision.LAYER:  # skip sources of a destination are 0, 1, ...: the slot is the source
+            return [[(i - part.start, i) for i in range(part.start, part.stop)] for part in self.topology.destinations]
+        return [[(index, index) for index in range(size)]]
+
+    def turns(self, decided: Int8Array) -> tuple[Turn, ...]:
+        """The turns that `decided` int8[E] leaves (-1 = free), and one empty turn that stands for the end."""
+        free = decided == UNDECIDED
+        groups = [tuple(bit for bit in group if free[bit[1]]) for group in self._groups]
+        turns = [Turn(bits, sum(self.connection_macs[index] for _, index in bits)) for bits in groups if bits]
+        return (*turns, NO_TURN)
+
+    def check_given(self, decided: Any) -> Int8Array:
+        """`decided` as int8[E], if an episode can start from it.
+
+        Raises:
+            InvalidValue: wrong shape, type or values; nothing left to decide; over the limit.
+        """
+        given = self.topology.check_decisions(decided)
+        if given.ndim != 1:
+            raise InvalidValue(f"'decided' is one row of {self.topology.size} entries, got shape {given.shape}.")
+        if not (given == UNDECIDED).any():
+            raise InvalidValue("'decided' leaves nothing to decide: at least one entry must be -1 (free).")
+        macs = int(self.cost.macs(given == 1))
+        if macs > self.limit:
+            raise InvalidValue(
+                f"the connections kept in 'decided' need {macs:,} MACs and the limit is {self.limit:,}: "
+                "keep fewer, or raise max_macs."
+            )
+        return given
+
+
+class Episode:
+    """One walk through the skip connections.
+
+    Args:
+        rules: what it is played by.
+        given: int8[E] from `Rules.check_given`, the bits that are not up to the player; None for none.
+
+    Attributes:
+        decisions: int8[E], 1 kept, 0 dropped, -1 undecided; changes with every action, so copy it to keep it.
+        decided: how many of the E are.
+        macs: MACs of the chain and of what is kept so far, given bits included.
+        undecided_macs: what keeping everything undecided would add.
+        turn: what the next action decides; without bits when the episode is over.
+    """
+
+    def __init__(self, rules: Rules, given: Int8Array | None = None) -> None:
+        self.rules = rules
+        size = rules.topology.size
+        if given is None:
+            self.decisions = np.full(size, UNDECIDED, np.int8)
+            self._turns = rules.all_turns
+            self.macs = rules.least_macs
+        else:
+            self.decisions = given.copy()
+            self._turns = rules.turns(given)
+            self.macs = int(rules.cost.macs(given == 1))
+        self.undecided_macs = sum(turn.macs for turn in self._turns)
+        self.decided = size - sum(len(turn.bits) for turn in self._turns)
+        self._paid = rules.least_macs
+        self._played = 0
+        self.turn = self._turns[0]
+
+    def apply(self, bits: Sequence[int]) -> Outcome:
+        """Plays S bits (0 drop, 1 keep), each in turn: what an earlier one spends, a later one lacks."""
+        limit, costs, decisions = self.rules.limit, self.rules.connection_macs, self.decisions
+        executed = bytearray(self.rules.nothing_executed)
+        macs, kept = self.macs, 0
+        for slot, index in self.turn.bits:
+            if bits[slot] and macs + costs[index] <= limit:
+                macs += costs[index]
+                kept += 1
+                executed[slot] = decisions[index] = 1
+            else:
+                executed[slot] = decisions[index] = 0
+        outcome = Outcome(np.frombuffer(executed, np.int8), sum(bits) - kept, macs - self._paid)
+        self.macs = self._paid = macs
+        self.decided += len(self.turn.bits)
+        self.undecided_macs -= self.turn.macs
+        self._played += 1
+        self.turn = self._turns[self._played]
+        return outcome
+
+    def action_mask(self) -> Int8Array:
+        """int8[2S], drop0, keep0, drop1, ...: 1 is legal. KEEP is where a connection is decided and fits by itself."""
+        mask = bytearray(self.rules.only_drop)
+        left, costs = self.rules.limit - self.macs, self.rules.connection_macs
+        for slot, index in self.turn.bits:
+            if costs[index] <= left:
+                mask[2 * slot + 1] = 1
+        return np.frombuffer(mask, np.int8)
