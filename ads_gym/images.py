@@ -1,0 +1,72 @@
+"""Labelled images as tensors. Letters: n images, c channels, h and w pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ads_gym.errors import InvalidValue
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and their classes, on one device.
+
+    Args:
+        images: uint8 [n, c, h, w].
+        labels: int64 [n], the class of each.
+
+    Raises:
+        InvalidValue: another type or shape.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != torch.uint8 or images.ndim != 4 or labels.dtype != torch.int64 or labels.ndim != 1:
+            raise InvalidValue(
+                "an image set holds uint8 images [n, c, h, w] and int64 labels [n], got "
+                f"{images.dtype} {list(images.shape)} and {labels.dtype} {list(labels.shape)}."
+            )
+        if len(images) != len(labels):
+            raise InvalidValue(f"there are {len(images)} images and {len(labels)} labels; each image needs one label.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width), pixels."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The same on another device."""
+        return ImageSet(self.images.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor | Sequence[int]) -> "ImageSet":
+        """A copy of the images at `indices`, int [m], in that order."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+        return ImageSet(self.images[chosen], self.labels[chosen])
+
+
+def network_input(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What networks read: uint8 images [n, c, h, w] as `dtype` in [-1, 1]; fixed, no statistics of the data in it."""
+    return images.to(dtype) / 127.5 - 1
+
+
+def resize(images: Tensor, size: int, chunk: int = 1000) -> Tensor:
+    """uint8 [n, c, h, w] as uint8 [n, c, size, size]: bilinear, antialiased, squeezed if not square."""
+    if images.shape[-2:] == (size, size):
+        return images
+    resized = [
+        torch.nn.functional.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        for part in torch.split(images, chunk)
+    ]
+    return torch.cat(resized)
