@@ -48,7 +48,7 @@ class ResetNeeded(AdsGymError, error.ResetNeeded):
 
 def unknown_name(what: str, got: object, known: Iterable[str]) -> UnknownName:
     """The error for a wrong name: says what was got, the nearest right name, and all of them."""
-    names = sorted(known)
+    names = sorted(map(str, known))  # members of a StrEnum would show their repr
     near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownName(f"unknown {what} {got!r}.{hint} Known: {', '.join(names)}.")

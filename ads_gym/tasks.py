@@ -4,7 +4,6 @@ Loading one reads a small JSON file and no more: images and weights come when th
 where it is needed, and planted tasks never need it.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -155,16 +154,6 @@ class Task:
             DeviceUnavailable: a device that this machine does not have.
         """
         return find_evaluator(self, Scope(scope), device, spec)
-
-    def fingerprint(self) -> str:
-        """Hex digest of all that decides a mask's metrics: config, weights, calibration and VALID images, labels."""
-        digest = hashlib.sha256(repr(sorted(self.config.to_dict().items())).encode())
-        digest.update(hashlib.sha256(self.files.weights.read_bytes()).digest())
-        for images in (self.calibration(), self.images(Split.VALID)):
-            digest.update(repr(tuple(images.images.shape)).encode())
-            digest.update(images.images.contiguous().numpy().tobytes())
-            digest.update(images.labels.numpy().tobytes())
-        return digest.hexdigest()
 
     @property
     def files(self) -> TaskFiles:

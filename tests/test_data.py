@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ads_gym import idx
+from ads_gym.architecture import DenseNetConfig
 from ads_gym.data import (
     DataSpec,
     ImageSet,
@@ -281,6 +282,12 @@ def test_damaged_and_deep_images_are_named(tmp_path):
         default_spec(str(root))
 
 
+def test_images_too_small_for_a_network():
+    shape, classes = describe(default_spec("digits"))
+    with pytest.raises(InvalidValue, match="images of 8x8 pixels are too small for 5 blocks"):
+        DenseNetConfig((2, 2, 2, 2, 2), image_shape=shape, classes=classes)
+
+
 def test_wrong_sources(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean 'cifar10'"):
         load_splits(DataSpec("cifr10", None, 10, None))
@@ -363,6 +370,7 @@ def test_data_that_may_not_be_read(locked):
     folder, drop_privileges = locked
     np.savez(folder / "own.npz", images=GOOD_IMAGES, labels=GOOD_LABELS)
     write_folder(folder / "bugs")
+    default_spec(str(write_folder(folder / "other")))  # imports what nobody may not be allowed to import
     for name in idx.FILES:
         (folder / name).touch(mode=0)
     for path in (folder / "own.npz", folder / "bugs" / "bee" / "1.png"):

@@ -262,6 +262,23 @@ def test_cifar_is_downloaded_only_when_asked(tmp_path, monkeypatch, served):
     check(load_splits(small_spec("cifar10"), root), written["train"], written["test"])
 
 
+def test_fashion_mnist_is_downloaded_only_when_asked(tmp_path, monkeypatch, served):
+    folder, address = served
+    arrays = write_fashion_mnist(folder, packed=True)
+    cls = torchvision.datasets.FashionMNIST
+    sums = [(f"{name}.gz", md5(folder / f"{name}.gz")) for name in FASHION_FILES]
+    monkeypatch.setattr(cls, "mirrors", [f"{address}/"])
+    monkeypatch.setattr(cls, "resources", sums)
+    with pytest.raises(NotFound, match="looked for in"):
+        load_splits(small_spec("fashion-mnist"), tmp_path / "root")
+    splits = load_splits(small_spec("fashion-mnist"), tmp_path / "root", download=True)
+    check(splits, (arrays[0][:, None], arrays[1]), (arrays[2][:, None], arrays[3]))
+    assert (tmp_path / "root" / "FashionMNIST" / "raw" / FASHION_FILES[0]).is_file()
+    monkeypatch.setattr(cls, "resources", [(name, "0" * 32) for name, _ in sums])
+    with pytest.raises(NotFound, match="was refused"):
+        load_splits(small_spec("fashion-mnist"), tmp_path / "another", download=True)
+
+
 @pytest.mark.parametrize("where", ["served", "lying there"])
 def test_a_hostile_cifar_archive_is_refused_and_never_unpacked(tmp_path, monkeypatch, served, where):
     folder, address = served

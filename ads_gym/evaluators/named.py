@@ -26,7 +26,10 @@ def find_evaluator(task: "Task", scope: Scope, device: str = "auto", spec: str |
         raise InvalidValue(
             f"an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got {spec!r}."
         )
-    evaluator = import_object(spec, "evaluator")(task, scope)
+    factory = import_object(spec, "evaluator")
+    if not callable(factory):
+        raise InvalidValue(f"evaluator {spec!r} is {factory!r:.60}, and should be callable as name(task, scope).")
+    evaluator = factory(task, scope)
     if not isinstance(evaluator, Evaluator):
         raise InvalidValue(
             f"{spec}(task, scope) gave {evaluator!r:.60}, which is no Evaluator: it needs config, topology, "
