@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ads_gym.architecture import Architecture, DenseNetConfig, Stem
-from ads_gym.topology import IntArray, Scope, Topology
+from ads_gym.topology import BoolArray, IntArray, Scope, Topology
 
 
 class CostTable:
@@ -53,6 +53,14 @@ class CostTable:
     def relative_cost(self, masks: Any) -> NDArray[np.float64]:
         """float64[...], 0 to 1: (MACs - least in this scope) / (dense - least)."""
         return (self.macs(masks) - self.least_macs) / (self.dense_macs - self.least_macs)
+
+    def random_mask(self, rng: np.random.Generator, relative_cost: float) -> BoolArray:
+        """bool[E]: connections kept in random order until the relative cost is as near `relative_cost` as it gets."""
+        order = rng.permutation(self.topology.size)
+        reached = np.concatenate([[0.0], np.cumsum(self.relative_costs[order])])
+        mask = self.topology.chain()
+        mask[order[: int(np.abs(reached - relative_cost).argmin())]] = True
+        return mask
 
 
 def architecture_cost(architecture: Architecture) -> tuple[int, int]:

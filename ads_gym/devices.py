@@ -1,0 +1,28 @@
+"""Devices by name."""
+
+import torch
+
+from ads_gym.errors import DeviceUnavailable, InvalidValue
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device of a name: "cpu", "cuda", "cuda:1", or "auto" (CUDA where there is one, else the CPU).
+
+    Raises:
+        InvalidValue: no such kind of device.
+        DeviceUnavailable: this machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceUnavailable(
+            f"device {name!r} was asked for, and this machine has {torch.cuda.device_count()} CUDA devices: "
+            "use --device cpu, or 'auto' for whatever there is."
+        )
+    return device
