@@ -1,0 +1,462 @@
+"""Sparsifying a DenseNet as a game. The docstring of `DenseNetSparsifyEnv` is its specification."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ads_gym import render
+from ads_gym.architecture import Architecture
+from ads_gym.episode import Decision, Episode, Rules, macs_limit
+from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
+from ads_gym.evaluators.base import Evaluator, Metrics
+from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator, check_metrics
+from ads_gym.nets.cost import CostTable
+from ads_gym.observations import OBSERVERS, Observation
+from ads_gym.rewards import MOST_COST_WEIGHT, Reward, check_cost_weight, resolve_reward
+from ads_gym.tasks import Task
+from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, Topology
+
+
+class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
+    """Decide which skip connections of a trained DenseNet to keep; what is left is scored without further training.
+
+    ## Description
+
+    A layer of a DenseNet reads every earlier layer of its block. Within block b, node 0 is the block's input, nodes
+    1..L are its layers and node L+1 is its output (a transition or the classifier). The connections dst-1 -> dst are
+    the chain and always kept. The E others are the skip connections, and an episode decides each of them, in the order
+    (block, dst, src) ascending. At its end the network that is left is evaluated with the weights that it inherits from
+    the trained dense network (the supernet of the task) and BatchNorm statistics re-estimated for it.
+
+    E, the costs and their order depend on the task's network and on `scope`, and are found in `env.unwrapped.topology`
+    and `env.unwrapped.cost`. B is the number of blocks, N = most layers in a block + 2.
+
+    ## Action Space
+
+    DROP = 0, KEEP = 1 (`ads_gym.topology.Action`), and `decision` says how many at once:
+
+    | decision     | action space         | one action decides                                         | steps        |
+    |--------------|----------------------|------------------------------------------------------------|--------------|
+    | "connection" | Discrete(2)          | one skip connection                                        | E            |
+    | "layer"      | MultiDiscrete([2]*S) | the skip connections of one destination; entry j, source j | destinations |
+    | "network"    | MultiDiscrete([2]*E) | all skip connections; entry i, the i-th                    | 1            |
+
+    S is the most skip sources that a destination has; where one has fewer, the last entries are padding. A destination
+    without skip sources (such as layer 1) is no step.
+
+    Every action of the space can be played at every step: the bits apply in order, and a KEEP that is padding, was
+    given (see Starting State), or does not fit `max_macs` any more after earlier bits of the same action, becomes DROP,
+    costs nothing and is counted in `info["overruled"]`.
+
+    Actions may be Python or numpy integers, arrays or sequences of them; for Discrete(2) also of shape (1,).
+
+    ## Observation Space
+
+    `observation="matrix"`: Box(-1, 1, (B, N, N), int8), the partial adjacency matrices, row dst, column src: 1 kept, 0
+    dropped or no such connection, -1 undecided.
+
+    `observation="flat"`: Box float32 of length 2E + 6:
+
+    | index      | meaning                                                                              | range       |
+    |------------|--------------------------------------------------------------------------------------|-------------|
+    | 0 .. E-1   | skip connection i: 1 kept, -1 dropped, 0 undecided                                   | -1, 0, 1    |
+    | E .. 2E-1  | 1 for each connection that the next action decides (all 0 at the end)                | 0, 1        |
+    | 2E         | share of the E that is decided                                                       | 0 to 1      |
+    | 2E+1       | relative cost so far                                                                 | 0 to 1      |
+    | 2E+2       | relative cost that the next KEEP adds (in "layer", "network": KEEP in every entry)   | 0 to 1      |
+    | 2E+3       | relative cost of all that is undecided                                               | 0 to 1      |
+    | 2E+4       | budget left: `max_macs` (1 where there is none) - relative MACs so far               | 0 to 1      |
+    | 2E+5       | cost weight                                                                          | -100 to 100 |
+
+    Both show the same state, and each follows from the other. Let d[i] in {1, 0, -1} be what is decided of connection i
+    = (b, dst, src), the i-th of the topology. From the matrix: d[i] = matrix[b, dst, src], so that
+    `topology.decisions(matrix)` is d and `topology.adjacency(d)` is the matrix. From the vector: d[i] is 1, 0 or -1
+    where entry i is 1, -1 or 0. What comes next follows from d: it is the first connection with d[i] = -1 ("layer": all
+    with -1 and its destination; "network": all with -1). So do the first five numbers, by the cost table and
+    `max_macs`, which like the cost weight are constants of the environment. (A bit that was given looks like one that
+    was played.)
+
+    Every earlier decision is in the observation, so the game is fully observed, and a policy needs no memory for it.
+
+    ## Starting State
+
+    Nothing is decided; all skip connections are -1. Nothing is drawn at random: `seed` only seeds `np_random`.
+
+    `reset(options={"decided": array})` with integers [E], -1 free, 0 dropped, 1 kept, starts from these bits: they are
+    shown as decided from the first observation on, are no step ("connection"; "layer" where they fill a destination) or
+    padding within one, and the relative cost of those kept is paid with the first reward. So a policy can be trained
+    to complete what somebody else began, and a test can make the right answer depend on what it did not choose. At
+    least one must be free, and those kept must fit `max_macs`.
+
+    ## Rewards
+
+    The last step pays the score of the network: `reward` = "accuracy" (share of validation images classified right),
+    "soft" (mean probability of the true class), "loss" (negated, nats), or a function of
+    `ads_gym.evaluators.base.Metrics`.
+
+    Each step costs `cost_weight` x the relative cost of the connections that it keeps; relative cost is 0 for the chain
+    and 1 for the dense network. Cost is a sum over kept connections, so the undiscounted return of an episode is
+    `env.unwrapped.score(metrics)` = reward(metrics) - cost_weight x relative cost, as if all were paid at the end.
+
+    This holds for gamma = 1 only, and that is the discount to learn with. Any other makes another game: at 0.99 a score
+    after 198 steps weighs 0.137 against costs that come early and weigh 1, and the same connection is dearer in block 1
+    than in block 3. Episodes are finite, so nothing needs a discount.
+
+    `cost_weight="even"` is the weight at which the dense network and the chain have the same score on this task:
+    reward(dense) - reward(chain). Then how many to keep does not decide the game, but which. (Where the chain earns
+    more than the dense network, it is negative.) It is found at the first reset, from these two evaluations.
+
+    ## Episode End
+
+    Terminated when every skip connection is decided. Never truncated. A step after the end, or before the first reset,
+    raises `ResetNeeded`.
+
+    ## Information
+
+    The same keys come from reset and from every step:
+
+    - `action_mask`: int8 of length sum(nvec) (2 for Discrete(2)), in the order drop0, keep0, drop1, ...; 1 is legal.
+      KEEP is legal where the next action decides a connection that, by itself, fits `max_macs`. After the last decision
+      only DROP is.
+    - `connection`: int64[3], (block, dst, src) that is decided next, the first one where there are several; -1s at the
+      end.
+    - `executed`: int8, an entry for each of the action's (length 1 for Discrete(2)): 1 kept, 0 dropped, -1 nothing was
+      decided there (padding, a given bit, reset).
+    - `overruled`: int, how many KEEPs of the last action became DROP.
+
+    The last step adds `accuracy`, `soft_accuracy`, `loss`, `macs`, `parameters`, `relative_macs`, `relative_cost`
+    (floats and ints, see `Metrics`) and `architecture`: JSON, read by `ads_gym.Architecture.from_json`. Nothing in
+    `info` depends on what a store holds. Arrays are never shared between two calls.
+
+    Besides: `action_masks()` is the mask as bool (for MaskablePPO), `sample_mask()` what `action_space.sample` wants,
+    `evaluate(masks)` scores whole masks without playing them, `score(metrics)` is the return of an episode with these
+    metrics. Through wrappers: `env.unwrapped`, or `env.get_wrapper_attr("action_masks")()`.
+
+    ## Arguments
+
+    ```python
+    gym.make("ads_gym:DenseNetSparsify-v0", task="digits", decision="layer", cost_weight="even", max_macs=0.6)
+    ```
+
+    - `task`: a name (see `ads-gym tasks`), a folder, or a `Task`. Default "digits".
+    - `scope`: "layers" (default: the skip connections of layers) or "all" (of transitions and the classifier too).
+    - `device`: where networks are evaluated: "auto" (default), "cpu", "cuda".
+    - `evaluator`: None (default: the task's own), "planted:KIND:SEED" (a hidden mask on the task's network; no torch),
+      "module:name" (called with task and scope), or an `Evaluator`, whose network then stands in for the task's.
+    - `store`: a path, or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
+      there. Default: in memory, for this environment alone; nothing is stored where looking up is slower (planted).
+    - `decision`: "connection" (default), "layer", "network".
+    - `observation`: "matrix" (default), "flat". `DenseNetSparsifyFlat-v0` is this class with "flat".
+    - `reward`: "accuracy" (default), "soft", "loss", "module:name", or a function of metrics that returns a float.
+    - `cost_weight`: 0 (default) to 100, or "even".
+    - `max_macs`: None (default), or a limit on MACs / dense MACs, at most 1 and at least what the chain needs. It
+      changes what is legal, not what is likely: with a fair coin the limit is used up in the first block.
+    - `data_root`: where data sets lie; default `$ADS_GYM_DATA`.
+    - `render_mode`: None, "ansi" (text), "rgb_array" (uint8 [height, width, 3]), "human" (prints the text).
+
+    Strings and numbers survive `env.spec.to_json()`; an object given for `task`, `evaluator`, `reward` or `store`
+    works, but not through JSON. The constructor reads the task's description and nothing else: data, weights and store
+    are opened when the first evaluation asks for them. Start processes by spawn, as in `gym.make_vec(...,
+    vectorization_mode="async", vector_kwargs={"context": "spawn"})`: a forked one hangs after torch used its threads.
+
+    Wrong arguments raise an `ads_gym.AdsGymError` that is a ValueError too.
+
+    ## References
+
+    - "Automatic DenseNet Sparsification", IEEE Access, 2020; and W. Jiao, T. Li, G. Zhong, L.-N. Wang: "AutoML for
+      DenseNet Compression", ICONIP 2019, doi:10.1007/978-3-030-36718-3_13. Theirs are the adjacency matrix, the
+      recurrent agent, validation accuracy as reward and inherited weights; this environment was written from the
+      abstracts, and its details are its own.
+    - G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger: "Densely Connected Convolutional Networks", CVPR 2017.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(  # noqa: PLR0913 - its keywords are its user interface
+        self,
+        *,
+        task: str | Task = "digits",
+        scope: str | Scope = Scope.LAYERS,
+        device: str = "auto",
+        evaluator: str | Evaluator | None = None,
+        store: str | Path | EvaluationStore | None = None,
+        decision: str | Decision = Decision.CONNECTION,
+        observation: str | Observation = Observation.MATRIX,
+        reward: str | Reward = "accuracy",
+        cost_weight: float | str = 0.0,
+        max_macs: float | None = None,
+        data_root: str | Path | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
+        self.render_mode = render_mode
+        self._device = device
+        given = None if evaluator is None or isinstance(evaluator, str) else evaluator
+        _check_kinds(task, given, store)
+        self._task_spec, self._data_root = task, data_root
+        self._task: Task | None = None
+        self._evaluator_spec, self._store_spec = evaluator, store
+        self._evaluator: Evaluator | None = None
+        self._own_store: EvaluationStore | None = None  # opened here, so closed here
+        self.config = self.task.config if given is None else given.config
+        if isinstance(task, Task) and task.config != self.config:
+            raise InvalidValue(
+                f"the evaluator scores masks of {self.config}, and task {task.name!r} has {task.config}."
+            )
+        self.cost = CostTable(self.config, Scope(scope))
+        self.topology: Topology = self.cost.topology
+        if given is not None and given.topology != self.topology:
+            raise InvalidValue(
+                f"the evaluator scores masks of scope '{given.topology.scope}' on blocks {given.topology.blocks}, the "
+                f"environment has scope '{self.topology.scope}' on {self.topology.blocks}: give both the same scope."
+            )
+        self._reward = resolve_reward(reward)
+        weight = check_cost_weight(cost_weight)
+        self._cost_weight = None if isinstance(weight, str) else weight
+        self.macs_limit = macs_limit(self.cost, max_macs)
+
+        self._rules = Rules(self.cost, Decision(decision), self.macs_limit)
+        self._observe = OBSERVERS[Observation(observation)](self._rules)
+        self.observation_space = self._observe.space
+        slots = self._rules.slots
+        self._is_single = self._rules.decision is Decision.CONNECTION
+        self.action_space = spaces.Discrete(2) if self._is_single else spaces.MultiDiscrete([2] * slots)
+        self._connections = np.vstack([self.topology.connections, np.full((1, 3), -1)])  # index -1: none
+        self._episode: Episode | None = None
+
+    # What is opened when first needed
+
+    @property
+    def task(self) -> Task:
+        """The task; loaded when first asked for."""
+        if self._task is None:
+            task = self._task_spec
+            if isinstance(task, Task):
+                root = self._data_root
+                self._task = task if root is None else replace(task, data_root=Path(root).expanduser().absolute())
+            else:
+                self._task = Task.load(task, data_root=self._data_root)
+        return self._task
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What scores masks here: the task's evaluator or the given one, behind a store where there is one."""
+        if self._evaluator is None:
+            spec, store = self._evaluator_spec, self._store_spec
+            if spec is None or isinstance(spec, str):
+                evaluator = self.task.evaluator(self.topology.scope, self._device, spec)
+                if store is None and not isinstance(evaluator, PlantedEvaluator):
+                    store = IN_MEMORY
+            else:
+                evaluator = spec
+            if store is not None and not isinstance(store, EvaluationStore):
+                store = self._own_store = EvaluationStore(store)
+            self._evaluator = evaluator if store is None else StoredEvaluator(evaluator, store)
+        return self._evaluator
+
+    @property
+    def cost_weight_value(self) -> float:
+        """The cost weight as a number; "even" is found when first asked for, by evaluating dense and chain."""
+        if self._cost_weight is None:
+            both = np.stack([self.topology.dense(), self.topology.chain()])
+            evaluator = self.evaluator
+            dense, chain = check_metrics(getattr(evaluator, "uncounted", evaluator.evaluate)(both), 2)
+            weight = self._reward_of(dense) - self._reward_of(chain)
+            if abs(weight) > MOST_COST_WEIGHT:
+                raise InvalidValue(
+                    f"dense and chain are {weight:g} apart by this reward, so that is the even cost weight, and cost "
+                    f"weights go up to {MOST_COST_WEIGHT:g}: scale the reward."
+                )
+            self._cost_weight = weight
+        return self._cost_weight
+
+    # Gymnasium's API
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Starts an episode.
+
+        Args:
+            seed: of `np_random`, which this environment does not use.
+            options: None, or {"decided": integers [E]}, see Starting State.
+
+        Raises:
+            UnknownName, InvalidValue: another option, or bits that an episode cannot start from.
+        """
+        super().reset(seed=seed)
+        self._episode = Episode(self._rules, self._given(options))
+        observation = self._observe(self._episode, self.cost_weight_value)
+        info = self._info(self._episode, np.full(self._rules.slots, UNDECIDED, np.int8), 0)
+        if self.render_mode == "human":
+            self.render()
+        return observation, info
+
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        """Decides what is next; see Action Space, Rewards, Information.
+
+        Raises:
+            ResetNeeded: before the first reset, or after the end.
+            InvalidValue: an action outside the action space.
+        """
+        episode = self._running()
+        outcome = episode.apply(self._bits(action))
+        over = not episode.turn.bits
+        weight = self.cost_weight_value
+        reward = 0.0 - weight * (outcome.spent / self._rules.span)
+        info = self._info(episode, outcome.executed, outcome.overruled)
+        if over:
+            mask = episode.decisions == 1
+            (metrics,) = check_metrics(self.evaluator.evaluate(mask[None]), 1)
+            reward += self._reward_of(metrics)
+            info |= vars(metrics)
+            info["architecture"] = Architecture(self.config, mask, self.topology.scope).to_json()
+        if self.render_mode == "human":
+            self.render()
+        return self._observe(episode, weight), reward, over, False, info
+
+    def render(self) -> Any:
+        """A picture of the current state in the render mode: str, uint8[height, width, 3], or printed (None)."""
+        if self.render_mode is None:
+            gym.logger.warn("render() shows nothing without a render_mode: gym.make(..., render_mode='ansi').")
+            return None
+        episode = self._begun()
+        up_next = [index for _, index in episode.turn.bits]
+        if self.render_mode == "rgb_array":
+            return render.rgb_array(self.topology, episode.decisions, up_next)
+        share = f"relative MACs {episode.macs / self.cost.dense_macs:.3f}"
+        limit = "" if self.macs_limit is None else f" of at most {self.macs_limit / self.cost.dense_macs:.3f}"
+        frame = render.ansi(self.topology, episode.decisions, up_next, share + limit)
+        if self.render_mode == "ansi":
+            return frame
+        print(frame)
+        return None
+
+    def close(self) -> None:
+        """Lets go of the evaluator, and closes the store if this environment opened it; both open again on demand."""
+        if self._own_store is not None:
+            self._own_store.close()
+        self._evaluator = self._own_store = None
+
+    # Beside Gymnasium's API
+
+    def action_masks(self) -> BoolArray:
+        """bool[sum(nvec)] (2 for Discrete(2)): which actions are legal now, in the order drop0, keep0, drop1, ..."""
+        return self._begun().action_mask().astype(np.bool_)
+
+    def sample_mask(self) -> Int8Array | tuple[Int8Array, ...]:
+        """The same as `action_space.sample(mask)` wants it: int8[2], or a tuple of them for MultiDiscrete."""
+        mask = self._begun().action_mask()
+        return mask if self._is_single else tuple(mask.reshape(-1, 2))
+
+    def evaluate(self, masks: Any) -> list[Metrics]:
+        """Scores whole masks; each is counted as an evaluation, as one that was played is.
+
+        Args:
+            masks: bool[n, E].
+
+        Raises:
+            InvalidValue: wrong shape or type, or a mask above `max_macs`.
+        """
+        rows = self.topology.check_masks(masks)
+        if rows.ndim != 2:
+            raise InvalidValue(f"masks have shape [n, {self.topology.size}], got {rows.shape}.")
+        macs = self.cost.macs(rows)
+        if (macs > self._rules.limit).any():
+            raise InvalidValue(
+                f"mask {int(macs.argmax())} needs {int(macs.max()):,} MACs and max_macs allows {self._rules.limit:,}: "
+                "drop connections from it, or raise max_macs."
+            )
+        return check_metrics(self.evaluator.evaluate(rows), len(rows))
+
+    def score(self, metrics: Metrics) -> float:
+        """The undiscounted return of an episode that ends with `metrics`."""
+        return self._reward_of(metrics) - self.cost_weight_value * metrics.relative_cost
+
+    # Inside
+
+    def _given(self, options: Mapping[str, Any] | None) -> Int8Array | None:
+        """int8[E]: the bits that `options` gives, or None."""
+        if not options:
+            return None
+        for name in options:
+            if name != "decided":
+                raise unknown_name("reset option", name, ["decided"])
+        return self._rules.check_given(options["decided"])
+
+    def _begun(self) -> Episode:
+        """The episode, which may be over."""
+        if self._episode is None:
+            raise ResetNeeded("there is no episode yet: call reset() first.")
+        return self._episode
+
+    def _running(self) -> Episode:
+        """The episode, which may not."""
+        episode = self._begun()
+        if not episode.turn.bits:
+            raise ResetNeeded("the episode is over, every connection is decided: call reset() before the next step().")
+        return episode
+
+    def _bits(self, action: Any) -> Sequence[int]:
+        """The S bits of an action."""
+        try:
+            array = np.asarray(action)
+            if array.dtype.kind in "iub":
+                if self._is_single and array.size == 1 and array.ndim <= 1:
+                    bits = [array.item()]
+                else:
+                    bits = array.tolist() if array.shape == (self._rules.slots,) else []
+                if bits and min(bits) >= 0 and max(bits) <= 1:
+                    return bits
+        except ValueError:  # a ragged sequence
+            pass
+        entries = "one integer" if self._is_single else f"{self._rules.slots} integers"
+        raise InvalidValue(
+            f"with decision '{self._rules.decision}' an action is {entries}, 0 (drop) or 1 (keep); got {action!r:.80}."
+        )
+
+    def _info(self, episode: Episode, executed: Int8Array, overruled: int) -> dict[str, Any]:
+        """What every step tells."""
+        bits = episode.turn.bits
+        return {
+            "action_mask": episode.action_mask(),
+            "connection": self._connections[bits[0][1] if bits else -1].copy(),
+            "executed": executed,
+            "overruled": overruled,
+        }
+
+    def _reward_of(self, metrics: Metrics) -> float:
+        """The reward of metrics, before cost."""
+        try:
+            reward = float(self._reward(metrics))
+        except (TypeError, ValueError) as error:
+            raise InvalidValue(f"the reward function must take metrics and return a number: {error}") from error
+        if not math.isfinite(reward):
+            raise InvalidValue(f"the reward must be a finite number, got {reward} for {metrics}.")
+        return reward
+
+
+def _check_kinds(task: object, evaluator: object, store: object) -> None:
+    """What is wrong with arguments that are neither names nor the right kind of object, before any is used."""
+    if not isinstance(task, (str, Path, Task)):
+        raise InvalidValue(f"a task is a name, a folder or a Task, got {task!r:.80}.")
+    if evaluator is not None and not all(hasattr(evaluator, name) for name in ("config", "topology", "evaluate")):
+        raise InvalidValue(
+            "an evaluator is 'planted:KIND:SEED', 'module:name' or an object with config, topology, fingerprint and "
+            f"evaluate(masks), got {evaluator!r:.80}."
+        )
+    if store is not None and not isinstance(store, (str, Path, EvaluationStore)):
+        raise InvalidValue(f"a store is a path or an EvaluationStore, got {store!r:.80}.")
