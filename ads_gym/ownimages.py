@@ -45,7 +45,8 @@ def load_own(path: Path, size: int | None = None) -> ImageSet:
 def _read_npz(path: Path) -> tuple[Tensor, Any]:
     """Images [n, c, h, w] and the labels as they are stored; never a pickle."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened:  # given a path, numpy leaves a damaged file open
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array")
             missing = [name for name in ("images", "labels") if name not in file.files]
@@ -57,7 +58,6 @@ def _read_npz(path: Path) -> tuple[Tensor, Any]:
     except PermissionError:
         raise
     except (
-        AttributeError,  # `with` on the plain array of an .npy
         EOFError,
         MemoryError,  # a damaged header may claim any size
         NotImplementedError,
