@@ -29,5 +29,5 @@ def measure(network: nn.Module, images: ImageSet, chunk: int = 500) -> Score:
     """The score of a network in eval mode on `images`, computed on the network's device."""
     weight = next(network.parameters())
     network.eval()
-    parts = [network(network_input(part.to(weight.device), weight.dtype)) for part in images.images.split(chunk)]
+    parts = [network(network_input(part.to(weight.device), weight.dtype)) for part in torch.split(images.images, chunk)]
     return Score(*score_logits(torch.cat(parts), images.labels.to(weight.device)).tolist())

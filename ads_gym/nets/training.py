@@ -128,7 +128,7 @@ def fit(
             for mask in masks:
                 logits = network(images) if mask is None else network(images, mask, _scope(recipe))
                 loss = functional.cross_entropy(logits, labels)
-                loss.backward()
+                torch.autograd.backward(loss)
                 total += loss.detach() / (steps * len(masks))
             if recipe.dropout is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -175,7 +175,7 @@ def _batches(
     dropout = recipe.dropout
     table = CostTable(network.config, dropout.scope) if dropout and isinstance(network, DenseNet) else None
     order = torch.randperm(len(train), generator=generator).to(train.images.device)
-    for chosen in order.split(recipe.batch_size):
+    for chosen in torch.split(order, recipe.batch_size):
         if len(chosen) < recipe.batch_size:
             break
         images = augment(train.images[chosen], recipe.shift, recipe.flip, generator)
