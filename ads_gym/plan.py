@@ -1,0 +1,92 @@
+"""What a search plays: task, evaluator, environment and agent put together, and nothing opened before it is needed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+from gymnasium.vector import SyncVectorEnv
+
+from ads_gym.architecture import Architecture
+from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.evaluators.base import Evaluator
+from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.plugins import LoadedAgent
+from ads_gym.record import BudgetedEnv, RecordedEvaluator
+from ads_gym.runfolder import Settings
+from ads_gym.tasks import Task
+
+ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
+
+
+class Plan:
+    """A game and who plays it.
+
+    Args:
+        task: a name, a folder or a `Task`.
+        data_root: where data sets lie.
+        evaluator: None (the task's), "planted:KIND:SEED", "module:name", or an evaluator.
+        game: the environment's keywords scope, device, decision, reward, cost_weight and max_macs.
+        agent: who plays.
+
+    Raises:
+        AdsGymError: no such task, or keywords that no environment takes.
+    """
+
+    def __init__(
+        self,
+        task: str | Path | Task,
+        data_root: str | Path | None,
+        evaluator: str | Evaluator | None,
+        game: Mapping[str, Any],
+        agent: LoadedAgent,
+    ) -> None:
+        self.task = task if isinstance(task, Task) else Task.load(task, data_root)
+        if data_root is not None:
+            self.task = replace(self.task, data_root=Path(data_root).expanduser().absolute())
+        self.agent = agent
+        self._given = evaluator
+        self._game = game
+        self.referee().close()  # so that bad keywords are found before anything is opened
+
+    def settings(self, seed: int, options: Mapping[str, Any]) -> Settings:
+        """What decides how the run goes, as the run folder keeps it; data_root moves no result."""
+        evaluator = self._given if self._given is None or isinstance(self._given, str) else self._given.fingerprint
+        limit = self._game["max_macs"]
+        game = {**self._game, "max_macs": None if limit is None else float(limit), "evaluator": evaluator}
+        return Settings(self.task.name, self.agent.name, options, seed, game)
+
+    def make_evaluator(self) -> Evaluator:
+        """What scores masks, without store and record."""
+        if self._given is None or isinstance(self._given, str):
+            return self.task.evaluator(self._game["scope"], self._game["device"], self._given)
+        return self._given
+
+    def referee(self, evaluator: Evaluator | None = None) -> DenseNetSparsifyEnv:
+        """An environment that no agent plays in: it knows what a mask scores.
+
+        Args:
+            evaluator: what it scores by; None: the one that was asked for.
+        """
+        return cast(DenseNetSparsifyEnv, self._make(evaluator or self._given).unwrapped)
+
+    def environment(self, record: RecordedEvaluator) -> Any:
+        """What the agent plays in: a single environment, or the vector env that it asked for, over one record."""
+
+        def make() -> BudgetedEnv:
+            wish = {} if self.agent.observation is None else {"observation": self.agent.observation}
+            return BudgetedEnv(self._make(record, **wish), record)
+
+        return make() if self.agent.num_envs is None else SyncVectorEnv([make] * self.agent.num_envs)
+
+    def has_network(self, architecture: Architecture, evaluator: Evaluator) -> bool:
+        """Whether the task's supernet has weights for the architecture, and its metrics were theirs."""
+        is_real = self.task.data is not None and not isinstance(evaluator, PlantedEvaluator)
+        return is_real and architecture.config == self.task.config
+
+    def _make(self, evaluator: str | Evaluator | None, **keywords: Any) -> gym.Env[Any, Any]:
+        # Where an evaluator object is given, its network stands in for the task's.
+        if self._given is None or isinstance(self._given, str):
+            keywords["task"] = self.task
+        return gym.make(ENVIRONMENT, disable_env_checker=True, evaluator=evaluator, **self._game, **keywords)

@@ -1,0 +1,181 @@
+"""The closing table of a search, and its pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ads_gym import render
+from ads_gym.architecture import Architecture
+from ads_gym.errors import StorageError
+from ads_gym.history import Row, best_of
+from ads_gym.record import EPISODES_PER_EVALUATION, StoppedBy
+from ads_gym.result import Line, SearchResult
+from ads_gym.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 120
+INK, PALE, ACCENT = "#006978", "#9bb8bd", "#d1495b"
+
+
+def print_result(result: SearchResult, console: Console | None = None) -> None:
+    """Prints what a search closes with: why it ended, the table, where things are.
+
+    Args:
+        result: of the search.
+        console: where to; None: stdout.
+    """
+    console = console or Console()
+    console.print(closing_table(result))
+    for line in result.table:
+        if line.masks > 1:
+            told = f"{line.name}: mean of {line.masks} masks of the best's relative cost"
+            console.print(f"{told}; sd of their reward {line.reward_sd:.4f}", highlight=False)
+    for what, path in places(result):
+        console.print(f"{what:<26}{path}", highlight=False, markup=False, soft_wrap=True)  # paths stay whole
+
+
+def closing_table(result: SearchResult) -> Table:
+    """Dense, chain, random masks and best side by side."""
+    table = Table(title=_title(result), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("network", vertical="bottom")
+    for name in ("reward", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters"):
+        table.add_column(name, justify="right", vertical="bottom")
+    for line in result.table:
+        scores = (line.reward, line.accuracy, line.soft_accuracy, line.loss)
+        table.add_row(
+            line.name,
+            *(f"{value:.4f}" for value in scores),
+            *(f"{value:.3f}" for value in (line.relative_macs, line.relative_cost)),
+            f"{line.parameters:,.0f}",
+            style="bold" if line is result.table[-1] else "",
+        )
+    return table
+
+
+def _title(result: SearchResult) -> str:
+    """How much was searched, and why it ended."""
+    told = f"{result.evaluations} evaluations in {result.episodes} episodes"
+    if result.stopped_by is StoppedBy.EPISODES:
+        return f"{told}: stopped, since {EPISODES_PER_EVALUATION} episodes for each evaluation of the budget came first"
+    if result.stopped_by is StoppedBy.AGENT:
+        return f"{told}: the agent stopped before the budget was spent"
+    return told
+
+
+def places(result: SearchResult) -> list[tuple[str, Path]]:
+    """(what, where) of everything that a run leaves behind and that is there."""
+    folder = RunFolder(result.folder)
+    named = [
+        ("best architecture", folder.best),
+        ("its sparse network", folder.best.with_suffix(".safetensors")),
+        ("pictures", folder.pictures),
+        ("history", folder.history),
+        ("for tensorboard --logdir", folder.tensorboard),
+    ]
+    return [(what, path) for what, path in named if path.exists()]
+
+
+def draw_pictures(folder: Path, rows: Sequence[Row], result: SearchResult) -> None:
+    """Writes best-so-far.png, accuracy-macs.png and adjacency.png.
+
+    Args:
+        folder: made if it is not there.
+        rows: the history of the run.
+        result: of the run.
+
+    Raises:
+        StorageError: no space, no permission.
+    """
+    figures = {
+        "best-so-far.png": best_so_far(rows, result.table),
+        "accuracy-macs.png": accuracy_against_macs(rows, result.table),
+        "adjacency.png": adjacency(result.architecture),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(folder / name, dpi=DOTS_PER_INCH)
+    except OSError as error:
+        raise StorageError(f"pictures cannot be written to {folder}: {error.strerror}.") from error
+
+
+def best_so_far(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
+    """The highest reward after so many evaluations, above the reward of each."""
+    figure, axes = _figure("evaluations", "reward")
+    rewards = [row.reward for row in rows]
+    indices = [row.index for row in rows]
+    axes.plot(indices, rewards, ".", color=PALE, markersize=3, label="each")
+    axes.step(indices, np.maximum.accumulate(rewards), where="post", color=INK, label="best so far")
+    for line, style in zip(lines[:-1], ("--", ":", "-."), strict=False):
+        axes.axhline(line.reward, color=ACCENT, linestyle=style, linewidth=1, label=line.name)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def accuracy_against_macs(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
+    """Every mask's accuracy against its relative MACs, and the front of those that none beats in both."""
+    figure, axes = _figure("relative MACs", "inherited accuracy")
+    front = pareto_front(rows)
+    best = best_of(rows).metrics
+    axes.plot(*_points(rows), ".", color=PALE, markersize=3, label="each")
+    axes.step(*_points(front), where="post", color=INK, label="front")
+    for line, mark in zip(lines[:-1], ("s", "v", "d"), strict=False):
+        axes.plot(line.relative_macs, line.accuracy, mark, color=ACCENT, label=line.name)
+    axes.plot(best.relative_macs, best.accuracy, "*", color=INK, markersize=12, label="best reward")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def pareto_front(rows: Sequence[Row]) -> list[Row]:
+    """The rows that no other beats in accuracy without more MACs; MACs ascending."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.metrics.macs, -row.metrics.accuracy)):
+        if not front or row.metrics.accuracy > front[-1].metrics.accuracy:
+            front.append(row)
+    return front
+
+
+def adjacency(architecture: Architecture) -> "Figure":
+    """Which connections the dense network has, and which of them the architecture keeps."""
+    topology = architecture.topology
+    share = architecture.mask.mean()
+    masks = {"dense": topology.dense(), f"best: {share:.0%} of the skip connections": architecture.mask}
+    figure = _empty_figure(height=5.2)
+    for place, (title, mask) in enumerate(masks.items(), start=1):
+        axes = figure.add_subplot(2, 1, place)
+        axes.imshow(render.rgb_array(topology, mask), interpolation="nearest")
+        axes.set_title(title)
+        axes.set_axis_off()
+    figure.supxlabel("a block each: row = destination, column = source; grey = always kept", fontsize=8)
+    return figure
+
+
+def _points(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    return [row.metrics.relative_macs for row in rows], [row.metrics.accuracy for row in rows]
+
+
+def _figure(x: str, y: str) -> "tuple[Figure, Axes]":
+    figure = _empty_figure()
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _empty_figure(height: float = 4.0) -> "Figure":
+    """Drawn by Agg into files, whatever windows pyplot would open."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure(figsize=(6.4, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure  # type: ignore[no-any-return]

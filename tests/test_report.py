@@ -1,0 +1,161 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.compare import compare, masks_that_cost
+from ads_gym.errors import StorageError
+from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.history import Row, best_of
+from ads_gym.nets.cost import CostTable
+from ads_gym.progress import ProgressLine, Scalars
+from ads_gym.record import StoppedBy
+from ads_gym.report import accuracy_against_macs, adjacency, best_so_far, draw_pictures, pareto_front, print_result
+from ads_gym.result import SearchResult
+
+CONFIG = DenseNetConfig((6, 6, 6), growth=4)
+PLANTED = PlantedEvaluator(CONFIG)
+COST = CostTable(CONFIG)
+
+
+def score(metrics):
+    return metrics.accuracy - 0.5 * metrics.relative_cost
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    masks = rng.random((200, 45)) < rng.random((200, 1))
+    return [
+        Row(index, PLANTED.topology.key(mask), metrics, score(metrics), index, 0.1)
+        for index, (mask, metrics) in enumerate(zip(masks, PLANTED.evaluate(masks), strict=True), start=1)
+    ]
+
+
+@pytest.fixture
+def result(tmp_path, rows):
+    best = best_of(rows)
+    mask = PLANTED.topology.mask(best.mask)
+    table = compare(PLANTED, COST, score, mask, seed=0)
+    architecture = Architecture(CONFIG, mask)
+    return SearchResult(tmp_path, architecture, best.metrics, best.reward, 200, 321, StoppedBy.EVALUATIONS, table)
+
+
+def printed(result, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    print_result(result, console)
+    return console.file.getvalue()
+
+
+def test_the_table_shows_every_number_whole_at_80_columns(result, tmp_path):
+    (tmp_path / "best.json").touch()
+    text = printed(result)
+    lines = text.splitlines()
+    for line in result.table:
+        row = next(text for text in lines if text.split()[:1] == [line.name])
+        assert [f"{line.reward:.4f}", f"{line.relative_macs:.3f}", f"{line.parameters:,.0f}"] == [
+            row.split()[index] for index in (1, 5, 7)
+        ]
+    assert "200 evaluations in 321 episodes" in text
+    assert f"{tmp_path / 'best.json'}" in text
+    assert "history.csv" not in text  # which is not there
+
+
+@pytest.mark.parametrize(
+    ("why", "says"), [(StoppedBy.EPISODES, "20 episodes for each"), (StoppedBy.AGENT, "the agent stopped before")]
+)
+def test_the_title_says_why_a_run_ended_early(result, why, says):
+    assert says in " ".join(printed(replace(result, stopped_by=why), 200).split())
+
+
+def test_random_masks_cost_what_the_best_costs():
+    rng = np.random.default_rng(0)
+    for share in (0, 0.1, 0.5, 0.9, 1):
+        macs = int(COST.least_macs + share * (COST.dense_macs - COST.least_macs))
+        masks = masks_that_cost(COST, macs, 50, rng)
+        costs = COST.macs(masks)
+        assert costs.max() <= macs
+        assert macs - costs.min() < COST.connection_macs.max()
+        different = len({mask.tobytes() for mask in masks})
+        assert different == 1 if share in (0, 1) else different > 40
+
+
+def test_the_front_is_what_none_beats(rows):
+    points = {(row.metrics.accuracy, -row.metrics.macs) for row in rows}
+    front = [(row.metrics.accuracy, -row.metrics.macs) for row in pareto_front(rows)]
+    assert len(front) == len(set(front)) > 3
+    for point in points:
+        beaten = any(other != point and other[0] >= point[0] and other[1] >= point[1] for other in points)
+        assert (point in front) == (not beaten)
+
+
+def test_pictures_show_what_they_say(rows, result):
+    axes = best_so_far(rows, result.table).axes[0]
+    curve = axes.lines[1].get_ydata()
+    assert curve[-1] == result.reward
+    assert (np.diff(curve) >= 0).all()
+    labels = [text.get_text() for text in accuracy_against_macs(rows, result.table).axes[0].get_legend().get_texts()]
+    assert labels == ["each", "front", "dense", "chain", "random", "best reward"]
+    dense, best = adjacency(result.architecture).axes
+    assert not np.array_equal(dense.images[0].get_array(), best.images[0].get_array())
+    assert f"{result.architecture.mask.mean():.0%}" in best.get_title()
+
+
+def test_pictures_are_written(rows, result, tmp_path):
+    draw_pictures(tmp_path / "pictures", rows, result)
+    for name in ("best-so-far.png", "accuracy-macs.png", "adjacency.png"):
+        picture = imread(tmp_path / "pictures" / name)
+        assert picture.shape[0] > 300
+        assert picture.std() > 0.05  # not blank
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="pictures"):
+        draw_pictures(tmp_path / "file", rows, result)
+
+
+def test_a_result_reads_back(result):
+    assert SearchResult.from_dict(result.folder, result.to_dict()) == result
+
+
+def test_tensorboard_reads_the_scalars(rows, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Scalars(tmp_path / "tb") as scalars:
+        scalars.write(rows[:10], rows[3])
+        scalars.write(rows[10:20], rows[12])
+    with Scalars(tmp_path / "tb") as scalars:  # the process that goes on
+        scalars.write(rows[20:25], rows[12])
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("search/accuracy")] == list(range(1, 26))
+    assert events.Scalars("search/accuracy")[7].value == pytest.approx(rows[7].metrics.accuracy)
+    assert events.Scalars("search/best/reward")[-1].value == pytest.approx(rows[12].reward)
+    assert events.Scalars("search/relative_macs")[0].value == pytest.approx(rows[0].metrics.relative_macs)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        Scalars(Path(tmp_path / "file"))
+
+
+def test_the_progress_line_tells_best_rate_and_time_left(rows, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    monkeypatch.setenv("COLUMNS", "160")
+    with ProgressLine(200, 0) as line:
+        line.update(200, rows[5])
+    text = capsys.readouterr().err
+    assert f"best reward {rows[5].reward:.4f}" in text
+    assert f"relative MACs {rows[5].metrics.relative_macs:.3f}" in text
+    assert "200/200 evaluations" in text.replace("\x1b[0m", "")
+    assert "0:00:00 left" in text
+
+
+def test_the_progress_line_is_silent_where_nobody_looks(rows, monkeypatch, capsys):
+    with ProgressLine(200, 0) as line:  # stderr is no terminal here
+        line.update(200, rows[5])
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with ProgressLine(200, 0, shown=False) as line:
+        line.update(200, rows[5])
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,490 @@
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import ads_gym
+from ads_gym.errors import (
+    AdsGymError,
+    BudgetExhausted,
+    DamagedFile,
+    InvalidValue,
+    NotFound,
+    StorageError,
+    UnknownName,
+)
+from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.evaluators.store import EvaluationStore
+from ads_gym.history import read_history
+from ads_gym.record import RunWarning
+
+KEY_BYTES = 6  # of 45 bits
+
+
+def stepper(env, seed, density=0.5):
+    """Ten lines of plain Python: random actions, one connection after another."""
+    rng = np.random.default_rng(seed)
+    while True:
+        env.reset()
+        over = False
+        while not over:
+            *_, over, _, _ = env.step(int(rng.random() < density))
+
+
+def climber(env, seed):
+    """Whole masks in batches, each batch around the best so far: what it asks depends on what it was told."""
+    rng = np.random.default_rng(seed)
+    game = env.unwrapped
+    best, most = game.topology.chain(), -np.inf
+    while True:
+        masks = best ^ (rng.random((8, game.topology.size)) < 0.05)
+        for mask, metrics in zip(masks, game.evaluate(masks), strict=True):
+            if game.score(metrics) > most:
+                best, most = mask, game.score(metrics)
+
+
+class Vectorised:
+    """Three environments side by side."""
+
+    num_envs = 3
+    observation = "flat"
+
+    def __init__(self, env, seed):
+        self.env, self.rng = env, np.random.default_rng(seed)
+        assert isinstance(env, gym.vector.VectorEnv)
+        assert env.single_observation_space.shape == (96,)
+
+    def learn(self, total_timesteps):
+        self.env.reset()
+        for _ in range(total_timesteps):
+            self.env.step(self.rng.integers(0, 2, 3))
+
+
+def unseeded(env, seed):
+    stepper(env, None)
+
+
+def search(tmp_path, agent=stepper, evaluations=30, **keywords):
+    return ads_gym.search("planted-45", agent, evaluations, **{"run": tmp_path / "run", "progress": False} | keywords)
+
+
+def rows_of(result):
+    return read_history(result.folder / "history.csv", KEY_BYTES)
+
+
+def timeless(folder):
+    return [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]
+
+
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+    """The folder of a run that is over."""
+    return search(tmp_path_factory.mktemp("run")).folder
+
+
+@pytest.fixture
+def folder(tmp_path, a_run):
+    """A copy of it, where `search(tmp_path)` looks."""
+    return Path(shutil.copytree(a_run, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("agent", [stepper, climber, Vectorised, "random"])
+def test_spends_exactly_its_budget_and_keeps_the_best_of_the_record(tmp_path, agent):
+    with warnings.catch_warnings(action="error"):
+        result = search(tmp_path, agent)
+    rows = rows_of(result)
+    assert (len(rows), result.evaluations, result.stopped_by) == (30, 30, "evaluations")
+    assert len({row.mask for row in rows}) == 30
+    best = max(rows, key=lambda row: (row.reward, -row.metrics.loss, -row.index))
+    assert (result.reward, result.metrics) == (best.reward, best.metrics)
+    assert result.architecture.topology.key(result.architecture.mask) == best.mask
+    assert ads_gym.Architecture.read(result.folder / "best.json") == result.architecture
+    names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*") if path.suffix}
+    pictures = {"pictures/best-so-far.png", "pictures/accuracy-macs.png", "pictures/adjacency.png"}
+    assert {"manifest.json", "store.sqlite", "history.csv", "best.json", *pictures} <= names
+    assert not [name for name in names if name.endswith((".part", "-wal", "-shm"))]
+
+
+def test_rewards_in_the_history_are_the_games(tmp_path):
+    result = search(tmp_path, cost_weight=0.3, reward="loss")
+    planted = PlantedEvaluator(result.architecture.config)
+    for row in rows_of(result):
+        (metrics,) = planted.evaluate(planted.topology.mask(row.mask)[None])
+        assert row.metrics == metrics
+        assert row.reward == -metrics.loss - 0.3 * metrics.relative_cost
+
+
+def test_the_table_holds_what_best_must_beat(tmp_path):
+    result = search(tmp_path)
+    dense, chain, random, best = result.table
+    assert [line.name for line in result.table] == ["dense", "chain", "random", "best"]
+    assert dense.reward == pytest.approx(chain.reward)  # cost weight even
+    assert (dense.relative_cost, chain.relative_cost, random.masks) == (1, 0, 30)
+    assert best.relative_cost - 0.02 < random.relative_cost <= best.relative_cost
+    assert (best.reward, best.accuracy) == (result.reward, result.metrics.accuracy)
+    with EvaluationStore(result.folder / "store.sqlite") as store:
+        assert len(store) == 30 + 2 + 30  # none of these counted as the agent's
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
+    search(tmp_path / "a", climber)
+    search(tmp_path / "b", climber)
+    search(tmp_path / "c", climber, seed=1)
+    one, same, other = (timeless(tmp_path / name / "run") for name in "abc")
+    assert one == same
+    assert one != other
+
+
+def test_a_run_that_is_over_gives_its_result_again_without_playing(tmp_path):
+    played = []
+
+    def counted(env, seed):
+        played.append(seed)
+        climber(env, seed)
+
+    first = search(tmp_path, counted)
+    before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
+    assert search(tmp_path, counted) == first
+    assert search(tmp_path, counted, evaluations=10) == first
+    assert played == [0]
+    assert {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_larger_budget_extends_a_run_to_what_a_longer_one_is(tmp_path):
+    search(tmp_path / "short", climber, evaluations=20)
+    with warnings.catch_warnings(action="error"):
+        extended = search(tmp_path / "short", climber, evaluations=40)
+    whole = search(tmp_path / "long", climber, evaluations=40)
+    assert timeless(extended.folder) == timeless(whole.folder)
+    assert (extended.table, extended.episodes) == (whole.table, whole.episodes)
+    assert manifest_of(extended.folder)["result"] == manifest_of(whole.folder)["result"]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 3, 5])
+def test_an_interrupted_run_goes_on(tmp_path, moment, monkeypatch):
+    """Its calls of the evaluator: dense and chain, four batches, the closing table."""
+    whole = search(tmp_path / "whole", climber)
+    evaluate = PlantedEvaluator.evaluate
+    left = [moment]
+
+    def failing(self, masks):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return evaluate(self, masks)
+
+    monkeypatch.setattr(PlantedEvaluator, "evaluate", failing)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "torn", climber)
+    monkeypatch.undo()
+    folder = tmp_path / "torn" / "run"
+    assert manifest_of(folder)["result"] is None
+    recorded = timeless(folder)
+    assert recorded == timeless(whole.folder)[: len(recorded)]
+    assert (len(recorded) > 1) == (folder / "best.json").exists() == (moment > 1)
+    again = search(tmp_path / "torn", climber)
+    assert timeless(again.folder) == timeless(whole.folder)
+    assert manifest_of(again.folder)["result"] == manifest_of(whole.folder)["result"]
+    assert (again.folder / "best.json").read_bytes() == (whole.folder / "best.json").read_bytes()
+
+
+def test_an_agents_own_error_comes_out_and_loses_nothing(tmp_path):
+    def failing(env, seed):
+        env.unwrapped.evaluate(np.eye(45, dtype=bool)[:7])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        search(tmp_path, failing)
+    assert len(timeless(tmp_path / "run")) == 1 + 7
+
+
+def test_an_agent_without_a_seed_is_told_so_and_goes_on(tmp_path):
+    first = search(tmp_path, unseeded, evaluations=10)
+    recorded = timeless(first.folder)
+    with pytest.warns(RunWarning, match="does not repeat itself") as caught:
+        second = search(tmp_path, unseeded, evaluations=15)
+    assert len(caught) == 1
+    assert timeless(second.folder)[:11] == recorded
+    assert second.evaluations == 15
+    assert manifest_of(second.folder)["differs_at"] == 1
+
+
+def test_repeating_oneself_ends_at_20_episodes_an_evaluation(tmp_path):
+    def stubborn(env, seed):
+        stepper(env, seed, density=1.0)
+
+    result = search(tmp_path, stubborn, evaluations=3)
+    assert (result.stopped_by, result.evaluations, result.episodes) == ("episodes", 1, 60)
+
+
+def test_an_agent_may_stop_early_but_not_before_it_began(tmp_path):
+    def brief(env, seed):
+        env.unwrapped.evaluate(np.eye(45, dtype=bool)[:7])
+
+    result = search(tmp_path / "a", brief)
+    assert (result.stopped_by, result.evaluations) == ("agent", 7)
+    with pytest.raises(InvalidValue, match="before a single"):
+        search(tmp_path / "b", lambda env, seed: None)
+
+
+def test_every_step_and_reset_after_the_end_says_so(tmp_path):
+    ends = []
+
+    def deaf(env, seed):
+        for _ in range(3):
+            with pytest.raises(BudgetExhausted):
+                stepper(env, seed)
+            ends.append(1)
+
+    assert search(tmp_path, deaf).stopped_by == "evaluations"
+    assert len(ends) == 3
+
+
+def test_a_limit_is_kept(tmp_path):
+    result = search(tmp_path, max_macs=0.6)
+    rows = rows_of(result)
+    assert max(row.metrics.relative_macs for row in rows) <= 0.6
+    assert result.table[0].relative_macs == 1  # dense is shown all the same
+
+
+def test_decisions_by_layer_and_by_network(tmp_path):
+    def any_action(env, seed):
+        env.action_space.seed(seed)
+        while True:
+            env.reset()
+            while not env.step(env.action_space.sample())[2]:
+                pass
+
+    for decision in ("layer", "network"):
+        result = search(tmp_path / decision, any_action, decision=decision, scope="all")
+        assert result.evaluations == 30
+        assert len(result.architecture.mask) == 3 * 21
+
+
+def test_options_reach_the_agent(tmp_path):
+    result = search(tmp_path, agent_options={"density": 0.9})
+    assert np.mean([row.metrics.relative_cost for row in rows_of(result)]) > 0.8
+    assert manifest_of(result.folder)["settings"]["agent_options"] == {"density": 0.9}
+
+
+def test_the_default_folder_tells_settings_apart_but_not_budgets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def folder(**keywords):
+        return ads_gym.search("planted-20", "random", progress=False, **{"evaluations": 3} | keywords).folder
+
+    first = folder()
+    assert re.fullmatch(r"runs/planted-20-random-s0-[0-9a-f]{8}", first.as_posix())
+    assert folder(evaluations=4) == first == folder(data_root=tmp_path)
+    others = [folder(seed=1), folder(reward="loss"), folder(max_macs=0.7), folder(evaluator="planted:pairwise:1")]
+    assert len({first, *others}) == 5
+
+
+def test_own_evaluators(tmp_path, monkeypatch):
+    (tmp_path / "my_evaluator.py").write_text(
+        "from ads_gym.evaluators.planted import PlantedEvaluator\n"
+        "def make(task, scope): return PlantedEvaluator(task.config, scope, 'linear', 5)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    by_name = search(tmp_path / "a", climber, evaluator="my_evaluator:make")
+    config = by_name.architecture.config
+    by_object = search(tmp_path / "b", climber, evaluator=PlantedEvaluator(config, seed=5))
+    assert timeless(by_name.folder) == timeless(by_object.folder)
+    # Another network than the default task's: it stands in for it.
+    small = PlantedEvaluator(type(config)((3, 3)))
+    result = ads_gym.search(
+        agent=climber, evaluations=20, evaluator=small, run=tmp_path / "c", progress=False, cost_weight=0
+    )
+    assert result.architecture.config.blocks == (3, 3)
+
+
+def test_on_real_data_the_network_is_saved_with_statistics_of_its_own(tmp_path):
+    import torch
+
+    from ads_gym.data import Split
+    from ads_gym.images import network_input
+
+    task = ads_gym.Task.load("digits")
+    result = ads_gym.search(task, "random", 4, run=tmp_path / "run", progress=False)
+    network = ads_gym.load(result.folder / "best.json")
+    assert network.architecture == result.architecture
+    valid = task.images(Split.VALID)
+    with torch.no_grad():
+        right = network(network_input(valid.images)).argmax(1) == valid.labels
+    assert float(right.float().mean()) == pytest.approx(result.metrics.accuracy, abs=2.5 / len(valid))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "says"),
+    [
+        ({"evaluations": 0}, InvalidValue, "evaluations"),
+        ({"evaluations": 2.5}, InvalidValue, "evaluations"),
+        ({"seed": -1}, InvalidValue, "seed"),
+        ({"seed": 2**32}, InvalidValue, "seed"),
+        ({"agent": "randon"}, UnknownName, "Did you mean 'random'"),
+        ({"agent_options": {"densty": 1}}, UnknownName, "Did you mean 'density'"),
+        ({"cost_weight": -1}, InvalidValue, "cost weight"),
+        ({"cost_weight": "evn"}, InvalidValue, "cost weight"),
+        ({"reward": "softt"}, UnknownName, "soft"),
+        ({"scope": "layer"}, UnknownName, "layers"),
+        ({"decision": "network "}, UnknownName, "network"),
+        ({"max_macs": 0.1}, InvalidValue, "max_macs|MACs"),
+        ({"max_macs": float("nan")}, InvalidValue, "max_macs|MACs"),
+        ({"evaluator": "planted:linea:0"}, UnknownName, "linear"),
+    ],
+)
+def test_bad_arguments_leave_nothing_behind(tmp_path, keywords, error, says):
+    with pytest.raises(error, match=says):
+        search(tmp_path, **keywords)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_tasks():
+    with pytest.raises(UnknownName, match="planted-45"):
+        ads_gym.search("planted-46", "random")
+    with pytest.raises(NotFound):
+        ads_gym.search("./nowhere", "random")
+
+
+@pytest.mark.parametrize(
+    ("other", "names"),
+    [
+        ({"seed": 3}, "seed 0 and not 3"),
+        ({"agent": climber}, "agent"),
+        ({"reward": "loss"}, "reward 'soft' and not 'loss'"),
+        ({"agent_options": {"density": 0.5}}, "agent_options"),
+        ({"evaluator": "planted:linear:1"}, "evaluator"),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused_and_unchanged(tmp_path, folder, other, names):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(InvalidValue, match=names):
+        search(tmp_path, evaluations=50, **other)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").touch()
+    with pytest.raises(InvalidValue, match=r"thesis\.tex"):
+        search(tmp_path)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        search(tmp_path, run=tmp_path / "file")
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path, folder):
+    manifest = manifest_of(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "another"}))
+    with pytest.raises(InvalidValue, match="other weights"):
+        search(tmp_path, evaluations=40)
+
+
+@pytest.mark.parametrize(("name", "value"), [("numpy", "1.0"), ("machine", "abacus"), ("ads-gym", "0.0.1")])
+def test_other_circumstances_are_told_and_the_run_goes_on(tmp_path, folder, name, value):
+    manifest = manifest_of(folder)
+    manifest["circumstances"][name] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "another"}))
+    with pytest.warns(RunWarning, match=f"{name} .* and not {value}") as caught:
+        result = search(tmp_path, evaluations=40)
+    assert (len(caught), result.evaluations) == (1, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("manifest.json", b"{", "no manifest"),
+        ("manifest.json", b"\xff\xfe", "no manifest"),
+        ("manifest.json", b"[" * 100_000, "no manifest"),
+        ("manifest.json", b'{"format": "other"}', "lacks"),
+        ("manifest.json", b'{"format": "ads-gym run", "version": 2}', "upgrade"),
+        ("manifest.json", b'{"format": "ads-gym run", "version": 1}', "entries"),
+        ("history.csv", b"nonsense\n", "history"),
+        ("store.sqlite", b"nonsense", "no store"),
+    ],
+)
+def test_damaged_files_are_told(tmp_path, folder, name, content, says):
+    (folder / name).write_bytes(content)
+    with pytest.raises(DamagedFile, match=says) as caught:
+        search(tmp_path, evaluations=40)
+    assert "\n" not in str(caught.value)
+    assert (folder / name).read_bytes() == content
+
+
+def test_a_damaged_result_is_told(tmp_path, folder):
+    manifest = manifest_of(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"result": {"reward": 1}}))
+    with pytest.raises(DamagedFile, match="result"):
+        search(tmp_path)
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=False).returncode:
+        pytest.skip("this user may not mount file systems")
+    try:
+        (small / "ballast").write_bytes(bytes(760_000))
+        with pytest.raises(StorageError):
+            search(small, climber, evaluations=5000)
+        recorded = len(timeless(small / "run"))
+        assert recorded > 100
+        (small / "ballast").unlink()
+        with warnings.catch_warnings(action="error"):
+            assert search(small, climber, evaluations=recorded + 50).evaluations == recorded + 50
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_ctrl_c_leaves_a_folder_that_the_same_call_goes_on_with(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom ads_gym.evaluators.planted import PlantedEvaluator\n"
+        "class Slow(PlantedEvaluator):\n    def evaluate(self, masks):\n"
+        "        time.sleep(0.02)\n        return super().evaluate(masks)\n"
+        "def make(task, scope): return Slow(task.config, scope)\n"
+    )
+    code = "import ads_gym; ads_gym.search('planted-45', 'random', 60, evaluator='slow:make', run='run')"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE)
+    history = tmp_path / "run" / "history.csv"
+    deadline = time.monotonic() + 30
+    while not (history.exists() and history.read_bytes().count(b"\n") > 10) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert b"KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    assert 10 < len(timeless(tmp_path / "run")) < 60
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+    whole = ads_gym.search("planted-45", "random", 60, run=tmp_path / "whole", progress=False)
+    assert timeless(tmp_path / "run") == timeless(whole.folder)
+
+
+def test_a_planted_run_needs_no_torch(tmp_path):
+    code = (
+        "import sys, ads_gym\n"
+        "def play(env, seed):\n    env.unwrapped.evaluate(env.unwrapped.topology.dense()[None])\n"
+        f"ads_gym.search('planted-45', play, 3, run={os.fspath(tmp_path / 'run')!r})\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path.home()).returncode == 0
+
+
+def test_errors_have_one_base(tmp_path):
+    with pytest.raises(AdsGymError):
+        search(tmp_path, evaluations=-5)
