@@ -36,6 +36,12 @@ def import_object(spec: str, what: str) -> Any:
     return getattr(module, name)
 
 
+def object_name(value: object) -> str:
+    """What `value` is called as "module:name": a function's or a class's own name, else that of its class."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
 def import_package(name: str, install: str) -> ModuleType:
     """The package `name`, or an error that says to run `pip install {install}`.
 

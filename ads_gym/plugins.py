@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from ads_gym.errors import InvalidValue, MissingPackage, unknown_name
-from ads_gym.imports import import_object
+from ads_gym.imports import import_object, object_name
 
 GROUP = "ads_gym.agents"  # of entry points: our own agents are registered in it as anyone's
 
@@ -95,7 +95,7 @@ def find_agent(agent: Any) -> LoadedAgent:
         MissingPackage: a registered agent that does not import.
     """
     if not isinstance(agent, str):
-        made, name = agent, _name_of(agent)
+        made, name = agent, object_name(agent)
     elif ":" in agent:
         made, name = import_object(agent, "agent"), agent
     else:
@@ -149,8 +149,3 @@ def _load(entry: EntryPoint) -> Any:
         raise MissingPackage(
             f"agent {entry.name!r} ({entry.value}) does not import: {error}. Install what it needs, or it anew."
         ) from error
-
-
-def _name_of(agent: object) -> str:
-    named = agent if hasattr(agent, "__qualname__") else type(agent)
-    return f"{named.__module__}:{named.__qualname__}"

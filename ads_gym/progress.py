@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress, TextColumn
 
 from ads_gym.errors import StorageError
 from ads_gym.history import Row
@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class ProgressLine:
-    """Best reward, its accuracy and relative MACs, evaluations, rate and time left, on one line of stderr.
+    """Best reward, its accuracy and relative MACs, evaluations, rate and time left, on one line of stderr (80 columns).
 
     Args:
         budget: evaluations.
@@ -28,9 +28,7 @@ class ProgressLine:
     def __init__(self, budget: int, recorded: int, shown: bool = True) -> None:
         console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total} evaluations {task.fields[pace]}"),
+            TextColumn("{task.description}  {task.completed}/{task.total} evaluations  {task.fields[pace]}"),
             console=console,
             auto_refresh=False,  # no thread beside the agent's and the evaluator's
             disable=not (shown and console.is_terminal),
@@ -60,16 +58,16 @@ class ProgressLine:
         if now - self._looked < SECONDS_BETWEEN_LOOKS and done < total:
             return
         self._looked = now
-        told = f"best reward {best.reward:.4f}  accuracy {best.metrics.accuracy:.4f}  "
-        told += f"relative MACs {best.metrics.relative_macs:.3f}"
-        pace = f"{rate:.1f}/s, {_duration((total - done) / rate)} left" if rate else ""
+        metrics = best.metrics
+        told = f"best {best.reward:.4f}  accuracy {metrics.accuracy:.3f}  MACs {metrics.relative_macs:.3f}"
+        pace = f"{rate:.{1 if rate < 100 else 0}f}/s  {_duration((total - done) / rate)} left" if rate else ""
         self._bar.update(self._task, completed=done, description=told, pace=pace, refresh=True)
 
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Scalars:

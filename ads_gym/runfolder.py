@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
+from ads_gym.imports import object_name
 from ads_gym.record import RunWarning
 
 FORMAT = "ads-gym run"
@@ -40,15 +41,15 @@ class Settings:
     game: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Names and values as JSON holds them.
+        """Names and values as JSON holds them; a function stands there by its name.
 
         Raises:
             InvalidValue: a value that JSON cannot hold.
         """
         own = {"task": self.task, "agent": self.agent, "agent_options": dict(self.agent_options), "seed": self.seed}
         try:
-            values = json.loads(json.dumps(own | dict(self.game), default=named, allow_nan=False))
-        except ValueError as error:
+            values = json.loads(json.dumps(own | dict(self.game), default=_plain, allow_nan=False))
+        except (TypeError, ValueError) as error:
             raise InvalidValue(f"the settings of a run must be numbers, strings and such: {error}.") from error
         return values  # type: ignore[no-any-return]
 
@@ -58,16 +59,10 @@ class Settings:
         return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{task}-{self.agent}-s{self.seed}-{digest}")
 
 
-def named(value: object) -> str:
-    """A function or a class as "module:name".
-
-    Raises:
-        InvalidValue: anything else.
-    """
+def _plain(value: object) -> str:
     if callable(value):
-        what = value if hasattr(value, "__qualname__") else type(value)
-        return f"{what.__module__}:{what.__qualname__}"
-    raise InvalidValue(f"the settings of a run must be numbers, strings and such, got {value!r:.80}.")
+        return object_name(value)
+    raise TypeError(f"got {value!r:.80}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
 import io
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,14 +144,28 @@ def test_tensorboard_reads_the_scalars(rows, tmp_path):
 
 def test_the_progress_line_tells_best_rate_and_time_left(rows, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "80")
     with ProgressLine(200, 0) as line:
+        time.sleep(0.02)
+        line.update(190, rows[5])
         line.update(200, rows[5])
+    best = rows[5].metrics
+    told = f"best {rows[5].reward:.4f}  accuracy {best.accuracy:.3f}  MACs {best.relative_macs:.3f}"
+    lines = [re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", capsys.readouterr().err)]
+    assert any(line.startswith(f"{told}  190/200 evaluations  ") and line.rstrip().endswith(" left") for line in lines)
+    assert any(re.search(r"200/200 evaluations  [\d.]+/s  0:00 left$", line.rstrip()) for line in lines)
+
+
+def test_a_run_that_goes_on_is_timed_from_its_first_new_evaluation(rows, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with ProgressLine(200, 100) as line:
+        line.update(101, rows[5])
+        time.sleep(0.2)
+        line.update(121, rows[5])
     text = capsys.readouterr().err
-    assert f"best reward {rows[5].reward:.4f}" in text
-    assert f"relative MACs {rows[5].metrics.relative_macs:.3f}" in text
-    assert "200/200 evaluations" in text.replace("\x1b[0m", "")
-    assert "0:00:00 left" in text
+    assert "repeating the 100 recorded" in text
+    (rate,) = {float(rate) for rate in re.findall(r"([\d.]+)/s", text)}
+    assert 20 < rate <= 100
 
 
 def test_the_progress_line_is_silent_where_nobody_looks(rows, monkeypatch, capsys):

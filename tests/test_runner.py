@@ -128,6 +128,18 @@ def test_rewards_in_the_history_are_the_games(tmp_path):
         assert row.reward == -metrics.loss - 0.3 * metrics.relative_cost
 
 
+def thrifty(metrics):
+    return metrics.accuracy**2
+
+
+def test_a_reward_of_ones_own(tmp_path):
+    result = search(tmp_path, reward=thrifty, cost_weight=0)
+    assert all(row.reward == row.metrics.accuracy**2 for row in rows_of(result))
+    assert manifest_of(result.folder)["settings"]["reward"] == f"{__name__}:thrifty"
+    with pytest.raises(InvalidValue, match="finite"):
+        search(tmp_path / "nan", reward=lambda metrics: float("nan"), cost_weight=0)
+
+
 def test_the_table_holds_what_best_must_beat(tmp_path):
     result = search(tmp_path)
     dense, chain, random, best = result.table
@@ -389,6 +401,28 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError):
         search(tmp_path, run=tmp_path / "file")
+
+
+def test_a_kill_before_the_run_began_is_no_obstacle(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json.part").write_text('{"form')
+    assert search(tmp_path).evaluations == 30
+
+
+def test_where_no_folder_can_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        search(tmp_path, run=tmp_path / "file" / "run")
+    (tmp_path / "run" / "manifest.json.part").mkdir(parents=True)
+    with pytest.raises(StorageError, match="manifest"):
+        search(tmp_path)
+
+
+def test_settings_that_json_cannot_hold(tmp_path):
+    for value in (object(), float("nan")):
+        with pytest.raises(InvalidValue, match="settings of a run"):
+            search(tmp_path, agent_options={"density": value})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path, folder):
