@@ -12,9 +12,11 @@ from ads_gym.architecture import Architecture
 from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.folders import tasks_home
 from ads_gym.plugins import LoadedAgent
 from ads_gym.record import BudgetedEnv, RecordedEvaluator
 from ads_gym.runfolder import Settings
+from ads_gym.taskfiles import PACKAGED
 from ads_gym.tasks import Task
 
 ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
@@ -55,7 +57,9 @@ class Plan:
         evaluator = self._given if self._given is None or isinstance(self._given, str) else self._given.fingerprint
         limit = self._game["max_macs"]
         game = {**self._game, "max_macs": None if limit is None else float(limit), "evaluator": evaluator}
-        return Settings(self.task.name, self.agent.name, options, seed, game)
+        by_name = self.task.folder in (None, PACKAGED, tasks_home() / self.task.name)
+        task = self.task.name if by_name else str(self.task.folder)
+        return Settings(task, self.agent.name, options, seed, game)
 
     def make_evaluator(self) -> Evaluator:
         """What scores masks, without store and record."""

@@ -167,7 +167,8 @@ def open_run(folder: RunFolder, plan: Plan, settings: Settings, evaluations: int
     with History(folder.history, len(key)) as history, EvaluationStore(folder.store) as store:
         stored = StoredEvaluator(inner, store)
         opened = OpenRun(folder, settings, manifest, history, stored, plan.referee(stored))
-        opened.write(budget=evaluations, result=None)
+        root = plan.task.data_root
+        opened.write(budget=evaluations, result=None, data_root=None if root is None else str(root))
         yield opened
 
 

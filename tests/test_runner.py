@@ -27,6 +27,7 @@ from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.history import read_history
 from ads_gym.record import RunWarning
+from ads_gym.tasks import save_task
 
 KEY_BYTES = 6  # of 45 bits
 
@@ -338,6 +339,17 @@ def test_on_real_data_the_network_is_saved_with_statistics_of_its_own(tmp_path):
     with torch.no_grad():
         right = network(network_input(valid.images)).argmax(1) == valid.labels
     assert float(right.float().mean()) == pytest.approx(result.metrics.accuracy, abs=2.5 / len(valid))
+
+
+def test_a_task_in_a_folder_can_be_found_again_from_anywhere(tmp_path, monkeypatch):
+    digits = ads_gym.Task.load("digits")
+    monkeypatch.chdir(tmp_path)
+    save_task("mine", "mine", digits.config, digits.data, digits.state_dict(), {})
+    result = ads_gym.search("mine", "random", 2, data_root="data", progress=False)
+    assert result.folder.name.startswith("mine-random-s0-")
+    manifest = manifest_of(result.folder)
+    assert manifest["settings"]["task"] == str(tmp_path / "mine")
+    assert manifest["data_root"] == str(tmp_path / "data")
 
 
 # What is refused
