@@ -73,9 +73,7 @@ class Manifest:
     budget: int  # evaluations, as last asked for
     fingerprint: str  # of the evaluator
     circumstances: Mapping[str, Any]  # versions, machine, threads, under which it began
-    data_root: str | None = (
-        None  # where data sets were looked for last; no setting, for it moves no result
-    )
+    data_root: str | None = None  # where data sets were looked for last; no setting, for it moves no result
     differs_at: int | None = None  # the first evaluation that a replay did not repeat; None: it repeated all
     result: Mapping[str, Any] | None = None  # as `SearchResult.to_dict`; None: the run is not over
 
