@@ -1,4 +1,4 @@
-"""What a search found, trained like any network: the sparse and the dense one by one recipe, TEST read once for each."""
+"""What a search found, trained like any network: sparse and dense by one recipe, TEST read once for each."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -147,7 +147,7 @@ def _recipe(task: Task, epochs: int, inherit: bool) -> Recipe:
     return Recipe(epochs=epochs, learning_rate=0.02 if inherit else 0.1, **kept)
 
 
-def _train(  # noqa: PLR0913 - all it needs, and nothing it could derive
+def _train(
     task: Task,
     architecture: Architecture,
     recipe: Recipe,
