@@ -60,11 +60,12 @@ class ProgressLine:
         self._looked = now
         metrics = best.metrics
         told = f"best {best.reward:.4f}  accuracy {metrics.accuracy:.3f}  MACs {metrics.relative_macs:.3f}"
-        pace = f"{rate:.{1 if rate < 100 else 0}f}/s  {_duration((total - done) / rate)} left" if rate else ""
+        pace = f"{rate:.{1 if rate < 100 else 0}f}/s  {duration((total - done) / rate)} left" if rate else ""
         self._bar.update(self._task, completed=done, description=told, pace=pace, refresh=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

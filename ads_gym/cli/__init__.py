@@ -1,0 +1,42 @@
+"""The command line: `ads-gym --help`. A file for each group of commands; what is heavy is imported inside them."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from ads_gym.cli.app import app
+from ads_gym.cli.retrain import retrain
+from ads_gym.cli.search import search
+from ads_gym.cli.show import agents, show, tasks
+from ads_gym.cli.supernet import train_supernet
+
+__all__ = ["app", "main"]
+
+app.command()(search)
+app.command()(retrain)
+app.command()(show)
+app.command()(tasks)
+app.command()(agents)
+app.command("train-supernet")(train_supernet)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process.
+
+    Args:
+        arguments: what stands behind `ads-gym`; None: of this process.
+
+    Raises:
+        SystemExit: always; 0, or 2 for whatever a user can put right, 130 for Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--debug" in given:  # an option of the program, that may stand behind the command too
+        given = ["--debug", *(argument for argument in given if argument != "--debug")]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        app(given, prog_name="ads-gym")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """One line, without the source line that Python would show."""
+    print(f"Warning: {message}", file=sys.stderr)

@@ -1,0 +1,55 @@
+"""The program that the commands belong to, and how it answers errors."""
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ads_gym import __version__
+from ads_gym.errors import AdsGymError
+
+INTERRUPTED = 130  # as shells say it: 128 + SIGINT
+
+
+class Program(TyperGroup):
+    """Turns what a user can put right into one line on stderr and exit code 2; usage errors keep typer's form."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except AdsGymError as error:
+            if ctx.params["debug"]:
+                traceback.print_exception(error)
+            else:
+                print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            print("Interrupted. Nothing recorded is lost: the same command goes on from there.", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ads-gym {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Sparsify a DenseNet: search which skip connections to keep, and take the smaller network home."""

@@ -1,0 +1,52 @@
+"""A bar for what goes epoch by epoch."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from ads_gym.progress import duration
+
+
+class EpochBar:
+    """What is trained, epoch, loss and time left, on one line of stderr; nothing where that is no terminal.
+
+    Args:
+        epochs: of one training.
+        name: of what is trained first.
+        then: what happens after the last epoch, if that takes long.
+    """
+
+    def __init__(self, epochs: int, name: str, then: str = "") -> None:
+        console = Console(stderr=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total} epochs{task.fields[told]}"),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task(name, total=epochs, told="")
+        self._epochs, self._then = epochs, then
+        self._since: tuple[str, int, float] | None = None  # what, after which epoch, seconds
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def update(self, name: str, epoch: int, loss: float) -> None:
+        """Shows that `epoch` epochs of `name` are done and the loss of the last, in nats."""
+        told = f"  loss {loss:.4f}"
+        now = time.perf_counter()
+        if self._since is None or self._since[0] != name:  # the first epoch seen may follow others before a kill
+            self._since = name, epoch, now
+        _, first, since = self._since
+        if epoch > first:
+            told += f"  {duration((now - since) / (epoch - first) * (self._epochs - epoch))} left"
+        description = self._then if self._then and epoch == self._epochs else name
+        self._bar.update(self._task, description=description, completed=epoch, told=told)

@@ -1,0 +1,61 @@
+"""`ads-gym search`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ads_gym.cli.options import AgentOption, DataRootOption, DeviceOption, TaskOption
+
+
+def search(  # noqa: PLR0913 - an option each
+    *,
+    task: TaskOption = "digits",
+    agent: AgentOption = "reinforce",
+    agent_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the agent; may be given again.")
+    ] = None,
+    evaluations: Annotated[int, typer.Option(help="Networks to evaluate: the budget.")] = 512,
+    seed: Annotated[int, typer.Option(help="Of the agent.")] = 0,
+    cost_weight: Annotated[
+        str, typer.Option(help="What relative cost 1 takes off the reward: 0 to 100, or even (dense and chain equal).")
+    ] = "even",
+    reward: Annotated[
+        str, typer.Option(help="accuracy, soft, loss, or module:name of a function of metrics.")
+    ] = "soft",
+    max_macs: Annotated[float | None, typer.Option(help="Limit on MACs / dense MACs.")] = None,
+    scope: Annotated[
+        str, typer.Option(help="Connections to decide: layers, or all (transitions and classifier too).")
+    ] = ("layers"),
+    decision: Annotated[
+        str, typer.Option(help="Decided at once: a connection, a layer or the network.")
+    ] = "connection",
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder; default: runs/TASK-AGENT-sSEED-SETTINGS.")] = None,
+) -> None:
+    """Let an agent search for the best sparse network, and print what it found.
+
+    If it is interrupted or killed, the same command goes on. With more
+    --evaluations it extends the run.
+    """
+    from ads_gym.plugins import parse_options
+    from ads_gym.report import print_result
+    from ads_gym.runner import search as play
+
+    result = play(
+        task,
+        agent,
+        evaluations,
+        seed=seed,
+        cost_weight=cost_weight,
+        reward=reward,
+        max_macs=max_macs,
+        scope=scope,
+        decision=decision,
+        device=device,
+        data_root=data_root,
+        run=run,
+        agent_options=parse_options(agent_option or []),
+    )
+    print_result(result)

@@ -1,0 +1,130 @@
+"""`ads-gym train-supernet`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ads_gym.cli.options import DataRootOption, DeviceOption, SourceOption
+
+if TYPE_CHECKING:
+    from ads_gym.tasks import Task
+
+
+def _option(panel: str | None, text: str, **keywords: Any) -> Any:
+    return typer.Option(help=text, rich_help_panel=panel, **keywords)
+
+
+NETWORK, IMAGES, RECIPE = "Network", "Images", "Recipe"
+
+Data = Annotated[Path | None, _option(None, "Your images: an .npz or a folder of class folders.", metavar="PATH")]
+Out = Annotated[Path | None, _option(None, "Where the task goes; default: where --task finds it.", metavar="FOLDER")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace a task that is there already.")]
+Weights = Annotated[Path | None, _option(None, "A trained state dict of this network: skips training.", metavar="FILE")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a named data set that is missing.")]
+Blocks = Annotated[str | None, _option(NETWORK, "Layers in each block: 6,6,6.")]
+Growth = Annotated[int | None, _option(NETWORK, "Channels that each layer adds.")]
+StemChannels = Annotated[int | None, _option(NETWORK, "Channels of the first map.")]
+StemStride = Annotated[int | None, _option(NETWORK, "1 or 2: a 3x3 convolution. 4: 7x7 and a pool, as for ImageNet.")]
+Bottleneck = Annotated[bool, typer.Option("--bottleneck", help="A 1x1 before each 3x3.", rich_help_panel=NETWORK)]
+Compression = Annotated[float, _option(NETWORK, "Share of channels that transitions let through.")]
+Size = Annotated[int | None, _option(IMAGES, "Resize to so many pixels, square.")]
+Train = Annotated[int | None, _option(IMAGES, "How many train; default: all that are left.")]
+Valid = Annotated[int | None, _option(IMAGES, "How many reward and choose.")]
+Test = Annotated[int | None, _option(IMAGES, "How many are kept for the end.")]
+Calibration = Annotated[int | None, _option(IMAGES, "How many of TRAIN estimate BatchNorm statistics.")]
+Epochs = Annotated[int | None, _option(RECIPE, "Passes over TRAIN.")]
+BatchSize = Annotated[int | None, _option(RECIPE, "Images a step.")]
+LearningRate = Annotated[float | None, _option(RECIPE, "At its peak.")]
+Shift = Annotated[int | None, _option(RECIPE, "Move each image by up to so many pixels.")]
+Flip = Annotated[bool | None, _option(RECIPE, "Mirror half of the images.")]
+Seed = Annotated[int, _option(RECIPE, "Of weights, order, augmentation and masks.")]
+CostRange = Annotated[
+    tuple[float, float] | None,
+    _option(RECIPE, "Train with random masks of such relative costs too.", metavar="LOW HIGH"),
+]
+MasksPerStep = Annotated[int | None, _option(RECIPE, "How many in one step, with --cost-range.")]
+
+
+def train_supernet(  # noqa: PLR0913 - an option each
+    *,
+    task: SourceOption = None,
+    data: Data = None,
+    out: Out = None,
+    replace: Replace = False,
+    weights: Weights = None,
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    download: Download = False,
+    blocks: Blocks = None,
+    growth: Growth = None,
+    stem: StemChannels = None,
+    stem_stride: StemStride = None,
+    bottleneck: Bottleneck = False,
+    compression: Compression = 1.0,
+    size: Size = None,
+    train: Train = None,
+    valid: Valid = None,
+    test: Test = None,
+    calibration: Calibration = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    shift: Shift = None,
+    flip: Flip = None,
+    seed: Seed = 0,
+    cost_range: CostRange = None,
+    masks_per_step: MasksPerStep = None,
+) -> None:
+    """Make a task: train a supernet on a named data set or on your own images.
+
+    Give --task NAME or --data PATH. What you do not give is as usual for the
+    data. If it is killed, the same command goes on from the last epoch.
+    """
+    options = dict(locals())
+    from ads_gym.cli.bars import EpochBar
+    from ads_gym.cli.making import assemble
+    from ads_gym.supernets import train_supernet as make_task
+
+    making = assemble(task, data, out, data_root, options)
+    made = None if replace else making.made_before(weights)
+    if made is None:
+        with EpochBar(making.recipe.epochs, "training", "measuring inherited accuracy") as bar:
+            made = make_task(
+                making.data,
+                making.config,
+                making.recipe,
+                making.folder,
+                making.name,
+                weights=weights,
+                device=device,
+                data_root=data_root,
+                download=download,
+                progress=lambda epoch, loss: bar.update("training", epoch, loss),
+            )
+    _print(made, making.name if out is None else str(out))
+
+
+def _print(task: "Task", name: str) -> None:
+    """The spread of inherited metrics, where the task is, and what can be done with it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title="Inherited on VALID: mean and standard deviation over random masks",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in ("relative cost", "masks", "accuracy", "soft accuracy", "loss"):
+        table.add_column(column, justify="right")
+    for row in task.record["spread"]:
+        cells = [f"{row[key]:.4f} ± {row[key + '_sd']:.4f}" for key in ("accuracy", "soft_accuracy", "loss")]
+        ends = {1.0: "1 (dense)", 0.0: "0 (chain)"}
+        table.add_row(ends.get(row["relative_cost"], str(row["relative_cost"])), str(row["masks"]), *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"task    {task.folder}", markup=False, soft_wrap=True)
+    console.print(f"search  ads-gym search --task {name}", markup=False, soft_wrap=True)
