@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
 from ads_gym.topology import BoolArray, Scope, Topology
 
 FORMAT = "ads-gym architecture"
@@ -207,7 +207,8 @@ class Architecture:
         """The architecture stored in a JSON file.
 
         Raises:
-            NotFound, DamagedFile: no such file, or not an architecture; the message names the file.
+            NotFound, DamagedFile, StorageError: no such file, not an architecture, or one that may not be read; the
+                message names the file.
         """
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
@@ -215,3 +216,5 @@ class Architecture:
             raise NotFound(f"there is no architecture file {path}.") from error
         except (DamagedFile, UnicodeDecodeError, ValueError) as error:
             raise DamagedFile(f"{path}: {error}") from error
+        except OSError as error:
+            raise StorageError(f"the architecture {path} cannot be read: {error.strerror}.") from error

@@ -97,7 +97,7 @@ def _names(task: str | None, data: Path | None, out: Path | None) -> Names:
     if (task is None) == (data is None):
         raise typer.BadParameter("give either --task NAME (a named data set) or --data PATH (your own images).")
     if task is not None and task not in SOURCES:
-        raise unknown_name("named data set (for your own images give --data PATH)", task, SOURCES)
+        raise unknown_name("data set", task, SOURCES)
     if data is None:
         source = name = str(task)
     else:

@@ -121,7 +121,10 @@ def _print(task: "Task", name: str) -> None:
     for column in ("relative cost", "masks", "accuracy", "soft accuracy", "loss"):
         table.add_column(column, justify="right")
     for row in task.record["spread"]:
-        cells = [f"{row[key]:.4f} ± {row[key + '_sd']:.4f}" for key in ("accuracy", "soft_accuracy", "loss")]
+        cells = [f"{row[key]:.4f}" for key in ("accuracy", "soft_accuracy", "loss")]
+        if row["masks"] > 1:
+            sds = [row[key] for key in ("accuracy_sd", "soft_accuracy_sd", "loss_sd")]
+            cells = [f"{cell} ± {sd:.4f}" for cell, sd in zip(cells, sds, strict=True)]
         ends = {1.0: "1 (dense)", 0.0: "0 (chain)"}
         table.add_row(ends.get(row["relative_cost"], str(row["relative_cost"])), str(row["masks"]), *cells)
     console = Console(highlight=False)

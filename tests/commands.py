@@ -1,0 +1,36 @@
+"""How tests run the command line: in this process, or in one of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ads_gym.cli import main
+
+PROGRAM = Path(sys.executable).with_name("ads-gym")
+
+
+class Done(NamedTuple):
+    """What came of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_here(capsys, *arguments):
+    """In this process: fast, and the same code."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+
+def run_program(*arguments, **keywords):
+    """The installed program."""
+    command = [PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **keywords)
+    return Done(done.returncode, done.stdout, done.stderr)
