@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ads_gym.images import network_input
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
+from ads_gym.nets.tensorfile import load_tensors
 from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
 from ads_gym.tasks import Task, save_task
 
@@ -134,15 +135,15 @@ def _load(supernet: DenseNet, path: Path) -> None:
 def _read_weights(path: Path) -> "dict[str, Tensor]":
     if not path.is_file():
         raise NotFound(f"there are no weights {path}.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    if path.suffix != ".safetensors":
+        state = load_tensors(path)
+        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
+        return state
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).split("\n", maxsplit=1)[0][:200]
-        raise DamagedFile(f"{path} holds no weights that can be read safely ({reason}).") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
-    return state
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedFile(f"{path} is damaged, or no safetensors file: {error}") from error

@@ -5,7 +5,6 @@ Shapes: n images, c channels, h x w pixels.
 
 import hashlib
 import math
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ads_gym.errors import DamagedFile, InvalidValue, StorageError
 from ads_gym.images import ImageSet, network_input
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
+from ads_gym.nets.tensorfile import load_tensors
 from ads_gym.topology import BoolArray, Scope
 
 Progress = Callable[[int, float], None]  # epochs done, mean loss of the last one in nats
@@ -75,6 +75,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         whole = {"epochs": (self.epochs, 1), "batch size": (self.batch_size, 2), "shift": (self.shift, 0)}
+        whole["seed"] = self.seed, 0
         for name, (value, least) in whole.items():
             if value < least:
                 raise InvalidValue(f"{name} must be at least {least}, got {value}.")
@@ -212,10 +213,10 @@ def _write_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Opt
 def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Load a checkpoint; returns the epochs that it has behind it."""
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = load_tensors(path)
         network.load_state_dict(stored["network"])
         optimizer.load_state_dict(stored["optimizer"])
         return int(stored["epoch"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:  # ValueError: a DamagedFile among them
         reason = str(error).split("\n", maxsplit=1)[0][:200]
         raise DamagedFile(f"the checkpoint {path} cannot be used ({reason}): remove it to start anew.") from error
