@@ -127,11 +127,11 @@ def _found(run: Path, data_root: Path | str | None) -> tuple[Task, Architecture]
     if not manifest.is_file():
         raise NotFound(f"{run} is no run folder: it has no manifest.json. Give the folder that ads-gym search wrote.")
     try:
-        settings = json.loads(manifest.read_text(encoding="utf-8"))["settings"]
-        name = settings["task"]
+        stored = json.loads(manifest.read_text(encoding="utf-8"))
+        name, stored_root = stored["settings"]["task"], stored.get("data_root")
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{manifest} is damaged or not a run's: {error}") from error
-    task = Task.load(name, data_root or settings.get("data_root"))
+    task = Task.load(name, data_root or stored_root)
     if task.data is None:
         raise InvalidValue(f"the run {run} played on {task.name!r}, which has no data and no network to train.")
     architecture = Architecture.read(run / "best.json")

@@ -1,0 +1,145 @@
+import sqlite3
+
+import numpy as np
+import pytest
+import torch
+from networks import KINDS, random_images, reference_logits, trained_looking, trained_on_digits
+
+from ads_gym.architecture import Architecture
+from ads_gym.data import Split
+from ads_gym.errors import DeviceUnavailable, InvalidValue
+from ads_gym.evaluators import inherited
+from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
+from ads_gym.nets.scoring import score_logits
+from ads_gym.tasks import Task
+from ads_gym.topology import Scope
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def small_chunks(monkeypatch):
+    """VALID of the tests in several chunks, the last one smaller."""
+    monkeypatch.setattr(inherited, "chunk_images", lambda config, dtype: 20)
+
+
+def masks_of(topology, n, seed=0):
+    rng = np.random.default_rng(seed)
+    masks = rng.random((n, topology.size)) < rng.random((n, 1))
+    masks[0], masks[1] = True, False
+    return masks
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("config", KINDS, ids=str)
+def test_it_equals_the_plain_reference_in_float64(config, scope, device, monkeypatch):
+    small_chunks(monkeypatch)
+    supernet = trained_looking(config).double()
+    images = random_images(config, 30, 1), random_images(config, 33, 2)
+    compare(supernet, images, scope, device, count=200 // len(KINDS))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_it_equals_the_plain_reference_in_float32_on_trained_weights(bottleneck, scope, device, monkeypatch):
+    small_chunks(monkeypatch)
+    task = Task.load("digits")
+    images = task.calibration().take(range(150)), task.images(Split.VALID).take(range(45))
+    compare(trained_on_digits(bottleneck), images, scope, device, count=100)
+
+
+def compare(supernet, images, scope, device, count):
+    """`count` masks, all and none among them, against the reference, in the supernet's dtype."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    calibration, valid = images
+    dtype = supernet.classifier.weight.dtype
+    evaluator = InheritedEvaluator(supernet, calibration, valid, scope, device, dtype)
+    masks = masks_of(evaluator.topology, count)
+    for mask, ours in zip(masks, evaluator.evaluate(masks), strict=True):
+        logits = reference_logits(supernet, Architecture(supernet.config, mask, scope), calibration, valid, dtype)
+        bound = 1e-9 if dtype is torch.float64 else 1e-5 * max(1.0, float(logits.abs().max()))
+        found = evaluator.logits(mask).cpu()
+        assert float((found - logits).abs().max()) <= bound
+        top = logits.topk(2, dim=1).values
+        clear = top[:, 0] - top[:, 1] > 2 * bound
+        assert torch.equal(found.argmax(1)[clear], logits.argmax(1)[clear])
+        assert ours.loss == pytest.approx(float(score_logits(logits, valid.labels)[2]), abs=2 * bound)
+
+
+@pytest.mark.parametrize("config", [KINDS[0], KINDS[3]], ids=str)
+def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
+    small_chunks(monkeypatch)
+    evaluator = InheritedEvaluator(
+        trained_looking(config), random_images(config, 30, 1), random_images(config, 33, 2), device="cpu"
+    )
+    masks = masks_of(evaluator.topology, 64)
+    together = evaluator.evaluate(masks)
+    assert [evaluator.evaluate(mask[None])[0] for mask in masks] == together
+    order = np.random.default_rng(1).permutation(64)
+    assert evaluator.evaluate(masks[order]) == [together[i] for i in order]
+    stored = StoredEvaluator(evaluator, EvaluationStore(":memory:"))
+    stored.evaluate(masks[::2])
+    assert stored.evaluate(masks) == together
+    assert evaluator.evaluate(masks[:0]) == []
+
+
+def test_on_the_shipped_supernet_dense_is_good_and_the_chain_is_not():
+    evaluator = Task.load("digits").evaluator("layers", device="cpu")
+    dense, chain = evaluator.evaluate(np.stack([evaluator.topology.dense(), evaluator.topology.chain()]))
+    assert dense.accuracy >= 0.965 and dense.accuracy - chain.accuracy >= 0.05
+    assert (dense.relative_macs, dense.relative_cost, chain.relative_cost) == (1.0, 1.0, 0.0)
+
+
+def test_the_dense_supernet_itself_scores_what_its_mask_does():
+    from ads_gym.nets.scoring import measure
+
+    task = Task.load("digits")
+    evaluator = task.evaluator("layers", device="cpu")
+    dense = evaluator.evaluate(evaluator.topology.dense()[None])[0]
+    assert dense.loss == pytest.approx(measure(task.supernet(), task.images(Split.VALID)).loss, abs=1e-5)
+
+
+def test_a_fingerprint_tells_everything_apart_that_moves_a_metric():
+    config = KINDS[0]
+    supernet, other = trained_looking(config), trained_looking(config, seed=1)
+    a, b, c = (random_images(config, 20, seed) for seed in range(3))
+    variants = [
+        InheritedEvaluator(supernet, a, b, device="cpu"),
+        InheritedEvaluator(other, a, b, device="cpu"),
+        InheritedEvaluator(supernet, c, b, device="cpu"),
+        InheritedEvaluator(supernet, a, c, device="cpu"),
+        InheritedEvaluator(supernet, a, b, Scope.ALL, device="cpu"),
+        InheritedEvaluator(supernet, a, b, device="cpu", dtype=torch.float64),
+    ]
+    assert len({variant.fingerprint for variant in variants}) == len(variants)
+    assert InheritedEvaluator(supernet, a, b, device="cpu").fingerprint == variants[0].fingerprint
+
+
+def test_test_is_refused_as_a_reward():
+    for split in (Split.TEST, Split.TRAIN):
+        with pytest.raises(InvalidValue, match="VALID"):
+            InheritedEvaluator.of(Task.load("digits"), split=split, device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_device_is_told():
+    with pytest.raises(DeviceUnavailable, match="--device cpu"):
+        InheritedEvaluator.of(Task.load("digits"), device="cuda")
+    with pytest.raises(InvalidValue, match="'cuda:N'"):
+        InheritedEvaluator.of(Task.load("digits"), device="quantum")
+
+
+def test_metrics_survive_the_store_to_the_bit(tmp_path):
+    config = KINDS[0]
+    evaluator = InheritedEvaluator(
+        trained_looking(config), random_images(config, 30, 1), random_images(config, 33, 2), device="cpu"
+    )
+    masks = masks_of(evaluator.topology, 8)
+    path = tmp_path / "store.sqlite"
+    first = StoredEvaluator(evaluator, EvaluationStore(path)).evaluate(masks)
+    assert StoredEvaluator(evaluator, EvaluationStore(path)).evaluate(masks) == first == evaluator.evaluate(masks)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
