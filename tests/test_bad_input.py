@@ -3,6 +3,7 @@
 Each case is a sabotage of a working command: its arguments, or a file that it reads.
 """
 
+import gc
 import json
 import os
 import pickle
@@ -359,14 +360,18 @@ def mounted(place):
     """Mounts something on ./mounted, and unmounts it at the end; skips where this user may not."""
     point = place / "mounted"
     point.mkdir()
+    done = []
 
     def mount(*arguments):
         if not shutil.which("mount") or subprocess.run(["mount", *arguments, point], check=False).returncode:
             pytest.skip("this user may not mount file systems")
+        done.append(point)
         return point
 
     yield mount
-    subprocess.run(["umount", point], check=False, capture_output=True)
+    gc.collect()  # tensors read from a file keep it mapped, and the place busy
+    for mounted in done:
+        subprocess.run(["umount", mounted], check=True)
 
 
 def fill(folder, but):
