@@ -1,0 +1,46 @@
+"""The three things that ads-gym is for, on 8x8 digits: play, search, take the found network home.
+
+python examples/quickstart.py
+"""
+
+import gymnasium as gym
+import torch
+
+import ads_gym
+from ads_gym.data import Split, network_input
+
+
+def play() -> None:
+    """One episode of random decisions: is this network any good without training?"""
+    env = gym.make("DenseNetSparsify-v0", task="digits", decision="layer", render_mode="ansi")
+    env.action_space.seed(0)
+    _, info = env.reset(seed=0)
+    over = False
+    while not over:
+        _, reward, over, _, info = env.step(env.action_space.sample())
+    print(env.render())
+    print(f"accuracy {info['accuracy']:.3f} on validation images at {info['relative_macs']:.0%} of the MACs\n")
+
+
+def search() -> ads_gym.SearchResult:
+    """64 networks; the command `ads-gym search` looks at 512. Run it again: it shows what it found, and pays nothing."""
+    result = ads_gym.search("digits", agent="reinforce", evaluations=64)
+    for line in result.table:
+        print(f"{line.name:<7} reward {line.reward:.3f}  accuracy {line.accuracy:.3f}  MACs {line.relative_macs:.0%}")
+    return result
+
+
+def take_home(result: ads_gym.SearchResult) -> None:
+    """The network is an ordinary torch module: dropped connections have no weights in it and cost nothing."""
+    network = ads_gym.load(result.folder / "best")
+    images = ads_gym.Task.load("digits").images(Split.VALID)
+    with torch.no_grad():
+        classes = network(network_input(images.images)).argmax(dim=1)
+    right = (classes == images.labels).float().mean()
+    count = sum(parameter.numel() for parameter in network.parameters())
+    print(f"\n{result.folder}/best.safetensors: {count:,} parameters, accuracy {right:.3f} as it is, without training")
+
+
+if __name__ == "__main__":
+    play()
+    take_home(search())
