@@ -11,19 +11,19 @@ from ads_gym.data import Split, network_input
 
 
 def play() -> None:
-    """One episode of random decisions: is this network any good without training?"""
+    """One episode of random decisions, a layer at a time."""
     env = gym.make("DenseNetSparsify-v0", task="digits", decision="layer", render_mode="ansi")
     env.action_space.seed(0)
     _, info = env.reset(seed=0)
     over = False
     while not over:
-        _, reward, over, _, info = env.step(env.action_space.sample())
+        _, _, over, _, info = env.step(env.action_space.sample())
     print(env.render())
     print(f"accuracy {info['accuracy']:.3f} on validation images at {info['relative_macs']:.0%} of the MACs\n")
 
 
 def search() -> ads_gym.SearchResult:
-    """64 networks; the command `ads-gym search` looks at 512. Run it again: it shows what it found, and pays nothing."""
+    """64 networks, where the command `ads-gym search` tries 512. Called again, it shows what it found."""
     result = ads_gym.search("digits", agent="reinforce", evaluations=64)
     for line in result.table:
         print(f"{line.name:<7} reward {line.reward:.3f}  accuracy {line.accuracy:.3f}  MACs {line.relative_macs:.0%}")

@@ -34,8 +34,9 @@ def test_the_quickstart_takes_a_network_home(tmp_path, monkeypatch, capsys):
     """What it prints of the network is what the search recorded of it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(FOLDER))
-    import ads_gym
     import quickstart
+
+    import ads_gym
 
     result = ads_gym.search("digits", agent="random", evaluations=3, progress=False)
     quickstart.take_home(result)
