@@ -5,9 +5,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from ads_gym.agents.game import MaskAgent, Played
 from torch import Tensor
 
+from ads_gym.agents.game import MaskAgent, Played
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import BoolArray
 

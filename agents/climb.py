@@ -6,9 +6,9 @@ Shapes: E skip connections, k masks asked for at once.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from ads_gym.agents.game import Game
 from numpy.typing import NDArray
 
+from ads_gym.agents.game import Game
 from ads_gym.topology import BoolArray
 
 Wanted = Callable[[BoolArray], NDArray[np.float64]]  # mask bool[E] -> [E], how likely each bit is to be better kept

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from ads_gym.agents.game import Game, Played
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from ads_gym.agents.game import Game, Played
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array
 

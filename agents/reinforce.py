@@ -15,13 +15,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
 from ads_gym.agents.climb import Climb
 from ads_gym.agents.gradient import Learner, LearnerConfig
 from ads_gym.agents.lockstep import Lockstep, Moment
 from ads_gym.agents.policy import RecurrentPolicy, State, look, replay
-from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
-
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray
 
