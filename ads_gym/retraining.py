@@ -13,10 +13,9 @@ from ads_gym.architecture import Architecture
 from ads_gym.data import Split
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
-from ads_gym.images import network_input
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.scoring import Score, measure
-from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate, load, save
+from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.training import Recipe, fit, settings_digest
 from ads_gym.tasks import Task
 
@@ -157,10 +156,7 @@ def _train(
     progress: Callable[[int, float], None] | None,
 ) -> SparseDenseNet:
     torch.manual_seed(recipe.seed)
-    network = SparseDenseNet(architecture)
-    if inherit:
-        network = build_sparse(architecture, task.supernet())
-        calibrate(network, network_input(task.calibration().images))
+    network = task.inherit(architecture) if inherit else SparseDenseNet(architecture)
     network.to(device)
     fit(network, task.images(Split.TRAIN), recipe, path.with_name(path.name + ".checkpoint.pt"), progress)
     return network

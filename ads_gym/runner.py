@@ -225,18 +225,9 @@ def close_run(run: OpenRun, plan: Plan) -> SearchResult:
     )
     run.write_best(best)
     if plan.has_network(architecture, run.evaluator.inner):
-        save_network(architecture, plan.task, run.folder.best)
+        from ads_gym.nets.sparse import save
+
+        save(plan.task.inherit(architecture), run.folder.best)
     draw_pictures(run.folder.pictures, rows, result)
     run.write(result=result.to_dict())
     return result
-
-
-def save_network(architecture: Architecture, task: Task, path: Path) -> None:
-    """Writes the sparse network with the weights that it inherits and BatchNorm statistics of its own."""
-    from ads_gym.images import network_input
-    from ads_gym.nets.sparse import build_sparse, calibrate, save
-
-    network = build_sparse(architecture, task.supernet())
-    dtype = next(network.parameters()).dtype
-    calibrate(network, network_input(task.calibration().images, dtype))
-    save(network, path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ads_gym.architecture import DenseNetConfig
+from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.dataspec import SOURCES, DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
 from ads_gym.evaluators.base import Evaluator
@@ -20,10 +20,12 @@ from ads_gym.taskfiles import PACKAGED, Description, TaskFiles, read_description
 from ads_gym.topology import Scope
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ads_gym.images import ImageSet
     from ads_gym.nets.densenet import DenseNet
+    from ads_gym.nets.sparse import SparseDenseNet
 
 __all__ = ["PLANTED", "Task", "TaskEntry", "save_task", "task_names", "tasks_home"]
 
@@ -139,6 +141,23 @@ class Task:
         if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
             raise DamagedFile(f"{self.files.weights} has weights that are no numbers (NaN or infinite).")
         return network.eval()
+
+    def inherit(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
+        """The sparse network of an architecture with the supernet's weights and statistics of its own, in eval mode.
+
+        Args:
+            architecture: of this task's config.
+            device: where the network is, and where its statistics are estimated.
+
+        Raises:
+            InvalidValue: an architecture of another network.
+        """
+        from ads_gym.images import network_input
+        from ads_gym.nets.sparse import build_sparse, calibrate
+
+        network = build_sparse(architecture, self.supernet().to(device))
+        calibrate(network, network_input(self.calibration().to(device).images))
+        return network
 
     def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto", spec: str | None = None) -> Evaluator:
         """What scores masks of this task.

@@ -1,10 +1,10 @@
 """Agents side by side on digits: the best reward (soft accuracy - even cost weight x relative cost) after N masks.
 
-    python examples/benchmark_agents.py --seeds 10 --evaluations 512 --workers 2
+    cd examples && python benchmark_agents.py --seeds 10 --evaluations 512 --workers 2
 
 Every run is an `ads_gym.search` in its own folder under --runs, so a stopped benchmark goes on where it was. Writes
-examples/results/agents.json and agents.md: mean and standard deviation over seeds, and the paired bootstrap interval
-(95 %, 10,000 resamples of the seeds) of what `reinforce` is ahead. All rewards are of VALID; TEST is not read.
+results/agents.json and .md here: mean and sd over seeds, and the paired bootstrap interval (95 %, 10,000 resamples of
+the seeds) of what `reinforce` is ahead. All rewards are of VALID; TEST is not read.
 """
 
 import argparse
@@ -20,9 +20,8 @@ import numpy as np
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one run a core
 import ads_gym
 
-AGENTS = ["reinforce", "local", "bernoulli", "density", "random"]
-LIMITS = {"none": None, "0.6": 0.6}  # relative MACs
-RESULTS = Path(__file__).parent / "results"
+AGENTS, LIMITS = ["reinforce", "local", "bernoulli", "density", "random"], {"none": None, "0.6": 0.6}  # relative MACs
+RESULTS = Path("results")
 
 
 def play(job: tuple[str, str, int, int, Path]) -> dict:
@@ -36,23 +35,22 @@ def play(job: tuple[str, str, int, int, Path]) -> dict:
         rewards = np.maximum.accumulate([float(row["reward"]) for row in csv.DictReader(file)])
     curve = [float(rewards[min(n, len(rewards)) - 1]) for n in (evaluations // 4, evaluations // 2, evaluations)]
     ends = {line.name: line.reward for line in result.table if line.name in ("dense", "chain")}
-    macs, accuracy = result.metrics.relative_macs, result.metrics.accuracy
-    job_names = {"agent": agent, "limit": limit, "seed": seed, "paid": len(rewards)}
-    return job_names | {"curve": curve, "relative_macs": macs, "accuracy": accuracy, "ends": ends}
+    found = {"relative_macs": result.metrics.relative_macs, "accuracy": result.metrics.accuracy}
+    return found | {"agent": agent, "limit": limit, "seed": seed, "curve": curve, "ends": ends}
 
 
 def table(rows: list[dict], limit: str) -> list[str]:
     """Markdown lines of one limit."""
     curves = {a: np.array([r["curve"] for r in rows if (r["agent"], r["limit"]) == (a, limit)]) for a in AGENTS}
-    rng, lines = np.random.default_rng(0), ["| agent | 1/4 | 1/2 | all (sd) | reinforce ahead by [95 %] |"]
-    lines.append("|---|---|---|---|---|")
+    rng = np.random.default_rng(0)
+    lines = ["| agent | 1/4 | 1/2 | all (sd) | reinforce ahead by [95 %] |", "|---|---|---|---|---|"]
     for agent, curve in curves.items():
         ahead = curves["reinforce"][:, 2] - curve[:, 2]
         draws = ahead[rng.integers(0, len(ahead), (10_000, len(ahead)))].mean(axis=1)
         low, high = np.percentile(draws, [2.5, 97.5])
         gain = "-" if agent == "reinforce" else f"{ahead.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-        mean, sd = curve.mean(axis=0), curve[:, 2].std(ddof=1)
-        lines.append(f"| {agent} | {mean[0]:.4f} | {mean[1]:.4f} | {mean[2]:.4f} ({sd:.4f}) | {gain} |")
+        means = "{:.4f} | {:.4f} | {:.4f}".format(*curve.mean(axis=0))
+        lines.append(f"| {agent} | {means} ({curve[:, 2].std(ddof=1):.4f}) | {gain} |")
     return lines
 
 
@@ -61,20 +59,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--evaluations", type=int, default=512)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-agents"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--runs", type=Path, default=Path("runs/agents"))
     args = parser.parse_args()
     jobs = [(*job, args.evaluations, args.runs) for job in product(AGENTS, LIMITS, range(args.seeds))]
     with ProcessPoolExecutor(args.workers) as pool:
         rows = list(pool.map(play, jobs))
     ends = rows[0]["ends"]
-    lines = [f"digits, {args.evaluations} evaluations, {args.seeds} seeds. Dense {ends['dense']:.4f}, ", ""]
-    lines[0] += f"chain {ends['chain']:.4f} (equal: the cost weight is even)."
+    same = f"Dense {ends['dense']:.4f}, chain {ends['chain']:.4f} (equal: the cost weight is even)."
+    lines = [f"digits, {args.evaluations} evaluations, {args.seeds} seeds. {same}", ""]
     for limit in LIMITS:
         lines += [f"## Limit on relative MACs: {limit}", "", *table(rows, limit), ""]
-    args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / "agents.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (args.results / "agents.md").write_text("\n".join(lines))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "agents.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (RESULTS / "agents.md").write_text("\n".join(lines))
     print("\n".join(lines))
 
 

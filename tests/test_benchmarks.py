@@ -1,0 +1,37 @@
+"""Every benchmark script runs to its end, in small, and writes what it says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+SMALL = {
+    "benchmark_agents.py": (["--seeds", "2", "--evaluations", "8"], "agents.md"),
+    "benchmark_digits.py": (["1"], "digits-choice.md"),
+    "benchmark_ranking.py": (["digits", "--masks", "4"], "ranking-digits.json"),
+    "benchmark_supernets.py": (["digits", "--masks", "2", "--evaluations", "8"], "supernet-digits.json"),
+}
+
+
+def test_every_benchmark_is_run_here_and_is_short():
+    scripts = {path.name: path.read_text() for path in FOLDER.glob("benchmark*.py")}
+    assert set(scripts) == set(SMALL)
+    for name, text in scripts.items():
+        assert len(text.splitlines()) < 80
+        assert f"python {'' if 'cd examples' in text else 'examples/'}{name}" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_runs(tmp_path, name):
+    arguments, written = SMALL[name]
+    environment = os.environ | {"ADS_GYM_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, FOLDER / name, *arguments]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / written).stat().st_size > 100
