@@ -199,7 +199,7 @@ class Architecture:
         try:
             config = DenseNetConfig.from_dict(values.get("config"))
             return cls(config, [bit == "1" for bit in bits], values.get("scope"))  # type: ignore[arg-type]
-        except InvalidValue as error:
+        except (InvalidValue, UnknownName) as error:
             raise DamagedFile(f"this architecture cannot be used: {error}") from error
 
     @classmethod
