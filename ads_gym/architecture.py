@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, UnknownName, unknown_name
 from ads_gym.topology import BoolArray, Scope, Topology
 
 FORMAT = "ads-gym architecture"
