@@ -16,6 +16,7 @@ import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.cli.bars import EpochBar
 from ads_gym.nets.cost import CostTable
+from ads_gym.taskfiles import PACKAGED, read_description
 from ads_gym.tasks import Task
 from ads_gym.usual import USUAL, usual
 
@@ -279,6 +280,19 @@ def test_what_is_usual_for_digits_is_what_is_shipped():
     )
     for name in ("epochs", "batch_size", "learning_rate", "shift", "flip"):
         assert shipped.record["recipe"][name] == getattr(choice, name)
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_can_be_made_again(place):
+    """Bit for bit only on the same kind of processor, with as many threads; in quality anywhere."""
+    done = run_program("train-supernet", "--task", "digits", env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.code == 0
+    made, shipped = Task.load("digits"), read_description(PACKAGED / "digits.json")
+    assert made.folder == place / "home" / "tasks" / "digits"
+    assert (made.config, made.data) == (shipped.config, shipped.data)
+    assert made.record["recipe"] == shipped.record["recipe"]
+    dense, *_, chain = (row["accuracy"] for row in made.record["spread"])
+    assert dense > 0.965 and chain < dense - 0.05
 
 
 @pytest.mark.parametrize(("pixels", "stem"), [(8, "conv3"), (32, "conv3-stride2"), (224, "conv7-pool")])
