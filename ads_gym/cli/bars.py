@@ -25,10 +25,10 @@ class EpochBar:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total} epochs{task.fields[told]}"),
+            TextColumn("{task.fields[told]}"),
         )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task(name, total=epochs, told="")
+        self._task = self._bar.add_task(name, total=epochs, told=f"0/{epochs} epochs")
         self._epochs, self._then = epochs, then
         self._since: tuple[str, int, float] | None = None  # what, after which epoch, seconds
 
@@ -41,12 +41,14 @@ class EpochBar:
 
     def update(self, name: str, epoch: int, loss: float) -> None:
         """Shows that `epoch` epochs of `name` are done and the loss of the last, in nats."""
-        told = f"  loss {loss:.4f}"
         now = time.perf_counter()
         if self._since is None or self._since[0] != name:  # the first epoch seen may follow others before a kill
             self._since = name, epoch, now
+        if self._then and epoch == self._epochs:
+            self._bar.update(self._task, description=self._then, total=None, told="")  # no total: the bar pulses
+            return
         _, first, since = self._since
+        told = f"{epoch}/{self._epochs} epochs  loss {loss:.4f}"
         if epoch > first:
             told += f"  {duration((now - since) / (epoch - first) * (self._epochs - epoch))} left"
-        description = self._then if self._then and epoch == self._epochs else name
-        self._bar.update(self._task, description=description, completed=epoch, told=told)
+        self._bar.update(self._task, description=name, completed=epoch, told=told)
