@@ -45,7 +45,7 @@ class EpochBar:
         if self._since is None or self._since[0] != name:  # the first epoch seen may follow others before a kill
             self._since = name, epoch, now
         if self._then and epoch == self._epochs:
-            self._bar.update(self._task, description=self._then, total=None, told="")  # no total: the bar pulses
+            self._bar.update(self._task, description=self._then, told="")  # not completed, so the spinner goes on
             return
         _, first, since = self._since
         told = f"{epoch}/{self._epochs} epochs  loss {loss:.4f}"
