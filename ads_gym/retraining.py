@@ -111,6 +111,7 @@ def retrain(
                 networks[name, seed] = _entry(name, seed, architecture, measure(trained, task.images(Split.VALID)))
                 save(trained, path)
                 _write(folder, recipe, networks)
+                _checkpoint(path).unlink(missing_ok=True)
     for (name, seed), entry in networks.items():
         if entry.test is None:
             network = load(folder / f"{name}-s{seed}").to(where)
@@ -158,8 +159,13 @@ def _train(
     torch.manual_seed(recipe.seed)
     network = task.inherit(architecture) if inherit else SparseDenseNet(architecture)
     network.to(device)
-    fit(network, task.images(Split.TRAIN), recipe, path.with_name(path.name + ".checkpoint.pt"), progress)
+    fit(network, task.images(Split.TRAIN), recipe, _checkpoint(path), progress)
     return network
+
+
+def _checkpoint(path: Path) -> Path:
+    """Of the training of the network that is saved at `path`."""
+    return path.with_name(path.name + ".checkpoint.pt")
 
 
 def _named(watch: Watcher, name: str) -> Callable[[int, float], None]:

@@ -79,12 +79,12 @@ def train_supernet(  # noqa: PLR0913 - each is a choice of the user
     where = resolve_device(device)
     splits = load_splits(data, data_root, download)
     calibration = calibration_images(data, splits[Split.TRAIN])
+    checkpoint = folder / f"checkpoint-{settings_digest(data, config, recipe)}.pt"
     torch.manual_seed(recipe.seed)
     supernet = DenseNet(config).to(where)
     if weights is not None:
         _load(supernet, weights)
     else:
-        checkpoint = folder / f"checkpoint-{settings_digest(data, config, recipe)}.pt"
         fit(supernet, splits[Split.TRAIN], recipe, checkpoint, progress)
     calibrate(supernet, network_input(calibration.images.to(where)))
     evaluator = InheritedEvaluator(supernet, calibration, splits[Split.VALID], device=device)
@@ -93,7 +93,9 @@ def train_supernet(  # noqa: PLR0913 - each is a choice of the user
         "spread": [asdict(row) for row in spread(evaluator)],
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
     }
-    return save_task(folder, name, config, data, supernet.state_dict(), record)
+    task = save_task(folder, name, config, data, supernet.state_dict(), record)
+    checkpoint.unlink(missing_ok=True)
+    return task
 
 
 def spread(

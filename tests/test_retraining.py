@@ -63,6 +63,7 @@ def test_a_killed_retraining_goes_on_to_the_same_result(run, tmp_path_factory):
     seen = []
     resumed = retrain(run, epochs=2, seeds=1, device="cpu", watch=lambda *step: seen.append(step[:2]))
     assert seen == [("dense-s0", 2)]
+    assert not list(resumed.folder.glob("*.checkpoint.pt"))
     assert resumed.networks == retrain(other, epochs=2, seeds=1, device="cpu").networks
 
 

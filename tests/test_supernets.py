@@ -76,6 +76,20 @@ def test_a_killed_training_goes_on(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_kill_while_the_spread_is_measured_does_not_cost_the_training(tmp_path, monkeypatch):
+    from ads_gym import supernets
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supernets, "spread", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "task")
+    make(tmp_path / "task", progress=lambda epoch, loss: pytest.fail("trained again"))
+    assert sorted(path.name for path in (tmp_path / "task").iterdir()) == ["supernet.safetensors", "task.json"]
+
+
 def test_training_reads_neither_valid_nor_test(tmp_path, monkeypatch):
     from ads_gym import supernets
 

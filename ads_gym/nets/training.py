@@ -103,8 +103,8 @@ def fit(
         network: takes float [n, c, h, w] in [-1, 1]; with `recipe.dropout`, a `DenseNet`.
         train: uint8 images and their labels.
         recipe: how.
-        checkpoint: a file written after every epoch; if it is there already, training goes on from it. It is removed
-            at the end.
+        checkpoint: a file written after every epoch; if it is there already, training goes on from it. It is left for
+            the caller to remove when the network is safe elsewhere.
         progress: called after every epoch.
 
     Raises:
@@ -141,8 +141,6 @@ def fit(
             _write_checkpoint(checkpoint, network, optimizer, epoch + 1)
         if progress is not None:
             progress(epoch + 1, mean_loss)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     network.eval()
 
 

@@ -64,9 +64,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, dropout):
         fit(resumed, stripes(100), recipe, checkpoint, die)
     again, seen = fresh(seed=5), []
     fit(again, stripes(100), recipe, checkpoint, lambda epoch, loss: seen.append(epoch))
-    assert seen == [3] and not checkpoint.exists()
-    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+    assert seen == [3]
+    done = fresh(seed=6)  # killed after the last epoch, before anything was made of it
+    fit(done, stripes(100), recipe, checkpoint, lambda epoch, loss: pytest.fail("trained again"))
+    for a, b, c in zip(*(network.state_dict().values() for network in (whole, again, done)), strict=True):
+        assert torch.equal(a, b) and torch.equal(a, c)
 
 
 def test_a_damaged_or_hostile_checkpoint_is_refused(tmp_path):
