@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import shutil
-import site
 import subprocess
 import sys
 import tomllib
@@ -51,7 +50,8 @@ def python(wheel, tmp_path_factory):
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
     subprocess.run(install, check=True, timeout=300)
     (packages,) = folder.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))  # read without the .pth files there
+    here = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "dependencies.pth").write_text("\n".join(here))  # their own .pth files, ours among them, are not read
     return python
 
 
