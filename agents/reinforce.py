@@ -1,4 +1,4 @@
-"""Policy gradient with a recurrent policy: the agent of "Automatic DenseNet Sparsification" (Li et al., 2020).
+"""Policy gradient with a recurrent policy: the agent of "Automatic DenseNet Sparsification" (IEEE Access 2020).
 
 That paper's abstract names the recurrent agent and its reward; all else here is ours. After some random masks, two ways
 of choosing what to score next take turns: the policy plays and learns; then one-flip moves climb from the best that it
