@@ -9,11 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import BudgetExhausted
-from ads_gym.evaluators.base import Evaluator, Metrics
+from ads_gym.evaluators.base import Evaluator, EvaluatorWrapper, Metrics
 from ads_gym.history import History, Row
-from ads_gym.topology import BoolArray, Topology
+from ads_gym.topology import BoolArray
 
 EPISODES_PER_EVALUATION = 20  # so that a policy which only repeats itself ends too
 
@@ -30,7 +29,7 @@ class RunWarning(UserWarning):
     """A run goes on otherwise than it began; its result is correct, but another run may not repeat it."""
 
 
-class RecordedEvaluator:
+class RecordedEvaluator(EvaluatorWrapper):
     """Counts, records and limits what an agent asks of an evaluator.
 
     The first time that the run asks for a mask is an evaluation: it is paid, recorded, then handed on; any later time
@@ -56,7 +55,7 @@ class RecordedEvaluator:
         on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
         on_difference: Callable[[int], None] = lambda index: None,
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.history = history
         self.budget = budget
         self.episodes = 0  # masks asked for: each episode asks for one, at its end
@@ -66,21 +65,6 @@ class RecordedEvaluator:
         self._known = {row.mask: row.metrics for row in history.rows}
         self._to_repeat = [row.mask for row in reversed(history.rows)]  # the next one last
         self._asked: set[bytes] = set()  # by this process
-
-    @property
-    def config(self) -> DenseNetConfig:
-        """Of the supernet."""
-        return self.inner.config
-
-    @property
-    def topology(self) -> Topology:
-        """The skip connections that masks speak of."""
-        return self.inner.topology
-
-    @property
-    def fingerprint(self) -> str:
-        """The inner evaluator's: a record changes no metrics."""
-        return self.inner.fingerprint
 
     @property
     def replaying(self) -> bool:

@@ -90,7 +90,7 @@ def test_a_kill_while_the_spread_is_measured_does_not_cost_the_training(tmp_path
     assert sorted(path.name for path in (tmp_path / "task").iterdir()) == ["supernet.safetensors", "task.json"]
 
 
-def test_training_reads_neither_valid_nor_test(tmp_path, monkeypatch):
+def test_training_does_not_read_test(tmp_path, monkeypatch):
     from ads_gym import supernets
 
     real = supernets.load_splits

@@ -42,6 +42,32 @@ class Evaluator(Protocol):
         """One Metrics for each of masks bool[n, E]; a mask's do not depend on the other masks."""
 
 
+class EvaluatorWrapper:
+    """The part of an evaluator that one which wraps another leaves as it is; `evaluate` is what it adds.
+
+    Args:
+        inner: the evaluator that it wraps.
+    """
+
+    def __init__(self, inner: Evaluator) -> None:
+        self.inner = inner
+
+    @property
+    def config(self) -> DenseNetConfig:
+        """Of the supernet."""
+        return self.inner.config
+
+    @property
+    def topology(self) -> Topology:
+        """The skip connections that masks speak of."""
+        return self.inner.topology
+
+    @property
+    def fingerprint(self) -> str:
+        """The inner evaluator's: wrapping changes no metrics."""
+        return self.inner.fingerprint
+
+
 def with_cost(table: CostTable, masks: BoolArray, scores: Sequence[tuple[float, float, float]]) -> list[Metrics]:
     """Metrics of masks bool[n, E] from n triples (accuracy, soft accuracy, loss): adds what each mask costs."""
     columns = (table.macs(masks), table.parameters(masks), table.relative_macs(masks), table.relative_cost(masks))

@@ -122,9 +122,7 @@ class InheritedEvaluator:
         ordered = [plans[i] for i in order]
         for destination in self._destinations:
             destination.slices.clear()
-        nothing = torch.empty(
-            0
-        )  # in place of maps that only the calibration pass needed: a slice would keep them alive
+        nothing = torch.empty(0)  # for maps that only the calibration pass needed; a slice would keep them alive
         known = [[node._replace(maps=nothing) for node in path] for path in self._paths(self._calibration, ordered)]
         rows: list[list[Tensor]] = [[] for _ in plans]
         for images in torch.split(self._valid, self._chunk):

@@ -13,10 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
-from ads_gym.evaluators.base import Evaluator, Metrics
-from ads_gym.topology import BoolArray, Topology
+from ads_gym.evaluators.base import Evaluator, EvaluatorWrapper, Metrics
+from ads_gym.topology import BoolArray
 
 IN_MEMORY = ":memory:"
 APPLICATION_ID = 0x41445347  # "ADSG", in the header of every store: a database without it is somebody else's
@@ -107,7 +106,7 @@ class EvaluationStore:
         self.close()
 
 
-class StoredEvaluator:
+class StoredEvaluator(EvaluatorWrapper):
     """An evaluator whose every evaluation is looked up in a store first, and committed there before it is handed on.
 
     One commit a batch; a mask that a batch holds twice is paid once.
@@ -118,23 +117,8 @@ class StoredEvaluator:
     """
 
     def __init__(self, inner: Evaluator, store: EvaluationStore) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.store = store
-
-    @property
-    def config(self) -> DenseNetConfig:
-        """Of the supernet."""
-        return self.inner.config
-
-    @property
-    def topology(self) -> Topology:
-        """The skip connections that masks speak of."""
-        return self.inner.topology
-
-    @property
-    def fingerprint(self) -> str:
-        """The inner evaluator's: a store changes no metrics."""
-        return self.inner.fingerprint
 
     def evaluate(self, masks: BoolArray) -> list[Metrics]:
         """One Metrics for each of masks bool[n, E].
