@@ -1,14 +1,15 @@
 """Policy gradient with a recurrent policy: the agent of "Automatic DenseNet Sparsification" (IEEE Access 2020).
 
 That paper's abstract names the recurrent agent and its reward; all else here is ours. After some random masks, two ways
-of choosing what to score next take turns: the policy plays and learns; then one-flip moves climb from the best that it
-played, those first that the policy would make. The best masks are imitated, so either helps the other, and when a climb
-has come to its end the policy is where the next one starts from. Nothing here depends on how long the run will be.
+of choosing what to score next take turns: the policy plays and learns; then a critic, which has learned from all that
+was scored, asks for what it thinks well of and cannot be sure about, near the best masks and near what the policy just
+played. The best masks are imitated, so that the policy learns from both. Nothing here depends on how long the run will
+be.
 
 gamma is 1 throughout: episodes are finite and the score comes last, so a discount would only weigh cost against it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -18,10 +19,12 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from ads_gym.agents.climb import Climb
+from ads_gym.agents.critic import Critic
+from ads_gym.agents.game import Played
 from ads_gym.agents.gradient import Learner, LearnerConfig
+from ads_gym.agents.imagination import imagine
 from ads_gym.agents.lockstep import Lockstep, Moment
-from ads_gym.agents.policy import RecurrentPolicy, State, look, replay
+from ads_gym.agents.policy import RecurrentPolicy, State, look
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray
 
@@ -34,21 +37,21 @@ class ReinforceConfig(LearnerConfig):
 
     warmup: int = 32  # random masks before the policy plays
     batch: int = 8  # episodes between updates
-    rounds: int = 2  # batches between climbs
-    flips: int = 8  # one-flip moves scored at once in a climb; 0: no climbs
-    ordered: bool = True  # flips in the policy's order, not in a random one
+    asks: int = 3  # batches that the critic asks for after each that the policy played; 0: no critic
+    trust: float = 3.0  # standard deviations that the critic adds to what it expects
+    starts: int = 8  # best masks that it starts from, besides the last batch
     hidden: int = 32  # units of the LSTM
     start: float = 0.5  # probability of KEEP at first, unless the limit allows less
     floor: float = 0.01  # least probability of an action
     elites: int = 5  # best masks that are imitated; 0: none
 
     def __post_init__(self) -> None:
-        least = {"batch": 2, "updates": 1, "rounds": 1, "hidden": 1, "warmup": 0, "flips": 0, "elites": 0}
+        least = {"batch": 2, "updates": 1, "hidden": 1, "warmup": 0, "asks": 0, "starts": 0, "elites": 0}
         for name, value in asdict(self).items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if name in least and not (isinstance(value, int) and number and value >= least[name]):
                 raise InvalidValue(f"{name} must be a whole number of at least {least[name]}, got {value!r}.")
-            if name in ("ordered", "exact_cost"):
+            if name == "exact_cost":
                 if not isinstance(value, bool):
                     raise InvalidValue(f"{name} must be true or false, got {value!r}.")
             elif not number or not value >= 0:
@@ -64,7 +67,7 @@ class Reinforce:
     """Learns to play, and keeps in mind what it has seen.
 
     Where bits are given at the start of episodes (`reset(options={"decided": ...})`, by a wrapper), only the policy
-    plays, and learns what to answer: there is no one best mask to imitate or to climb from.
+    plays, and learns what to answer: there is no one best mask to imitate or to start from.
 
     Args:
         env: a `SyncVectorEnv`, or a single env; decision "connection", observation "matrix".
@@ -90,6 +93,7 @@ class Reinforce:
         start = min(config.start, max(game.room, 0.01))  # with a fair coin the first block would use up a limit
         self.policy = RecurrentPolicy(game.size, config.hidden, float(np.log(start / (1 - start))), config.floor, seed)
         self._learner = Learner(self.policy, game, self._table.cost_weight, config)
+        self._critic = Critic(game.size)
         self._state: State | None = None
         self._seen: dict[bytes, float] = {}
         self._best: list[tuple[float, BoolArray]] = []
@@ -103,19 +107,17 @@ class Reinforce:
         last = table.steps + total_timesteps
         table.begin()
         if config.warmup and not self._seen and not table.gives_bits:
-            self._score([self._game.draw(self._rng) for _ in range(config.warmup)])
+            self._score(np.stack([self._game.draw(self._rng) for _ in range(config.warmup)]))
         while table.steps < last:
-            for _ in range(config.rounds):
-                batch = table.play(self._choose, config.batch)
-                if not table.gives_bits:
-                    self._remember([played.mask for played in batch], [played.score for played in batch])
-                self._learner.update(batch, [] if table.gives_bits else [mask for _, mask in self._best])
-            if config.flips and not table.gives_bits:
-                start = max(batch, key=lambda played: played.score)
-                climb = Climb(self._game, start.mask, start.score, self._seen)
-                while not climb.over and table.steps < last:
-                    if masks := climb.ask(self._wanted, config.flips):
-                        climb.tell(masks, self._score(masks))
+            batch = table.play(self._choose, config.batch)
+            if table.gives_bits:
+                self._learner.update(batch, [])
+                continue
+            self._remember([played.mask for played in batch], [played.score for played in batch])
+            self._learner.update(batch, [mask for _, mask in self._best[: config.elites]])
+            for _ in range(config.asks):
+                if len(masks := self._ask(batch)):
+                    self._score(masks)
         return self
 
     def predict(
@@ -165,26 +167,30 @@ class Reinforce:
         keep, self._state = self.policy(seen, (hidden * going, cell * going))
         return np.asarray(self._rng.random(count) < keep[0].numpy())
 
-    @torch.no_grad()
-    def _wanted(self, mask: BoolArray) -> NDArray[np.float64]:
-        """Probability [E] of keeping each connection, after the bits of `mask` bool[E] before it."""
-        if not self.config.ordered:
-            return self._rng.random(self._game.size)
-        steps = replay(self._game, np.full((1, self._game.size), UNDECIDED, np.int8), mask[None])
-        seen = steps.look._replace(legal=torch.ones_like(steps.look.legal))
-        keep, _ = self.policy(seen)
-        return np.asarray(keep[:, 0].double().numpy())
+    def _ask(self, played: Sequence[Played]) -> BoolArray:
+        """What the critic would have scored, bool[at most a batch, E], starting from what was played and from the best.
 
-    def _score(self, masks: Sequence[BoolArray]) -> list[float]:
+        It judges what comes before the cost, which needs no guess.
+        """
+        game, config, critic = self._game, self.config, self._critic
+        costs = self._table.cost_weight * game.costs
+        known = np.stack([np.frombuffer(key, np.bool_) for key in self._seen])
+        critic.learn(known, np.fromiter(self._seen.values(), np.float64) + known @ costs)
+        starts = np.stack([episode.mask for episode in played] + [mask for _, mask in self._best[: config.starts]])
+
+        def worth(masks: BoolArray) -> NDArray[np.float64]:
+            return np.asarray(critic.bound(masks, config.trust) - masks @ costs)
+
+        return imagine(game, worth, starts, self._seen, self._rng)[: config.batch]
+
+    def _score(self, masks: BoolArray) -> None:
         """What masks score without being played."""
-        scores = self._table.evaluate(np.stack(masks))
-        self._remember(masks, scores)
-        return scores
+        self._remember(masks, self._table.evaluate(masks))
 
-    def _remember(self, masks: Sequence[BoolArray], scores: Sequence[float]) -> None:
+    def _remember(self, masks: Iterable[BoolArray], scores: Sequence[float]) -> None:
         """Keeps scores, and the best masks."""
         for mask, score in zip(masks, scores, strict=True):
             if mask.tobytes() not in self._seen:
                 self._seen[mask.tobytes()] = score
                 self._best.append((score, mask))
-        self._best = sorted(self._best, key=lambda pair: -pair[0])[: self.config.elites]
+        self._best = sorted(self._best, key=lambda pair: -pair[0])[: max(self.config.elites, self.config.starts)]

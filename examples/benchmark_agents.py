@@ -24,13 +24,12 @@ AGENTS, LIMITS = ["reinforce", "local", "bernoulli", "density", "random"], {"non
 RESULTS = Path("results")
 
 
-def play(job: tuple[str, str, int, int, Path]) -> dict:
+def play(job: tuple[str, str, int, int, Path], agent_options: dict | None = None) -> dict:
     """One run: its best rewards after a quarter, half and all of the budget, and the lines to compare it with."""
     agent, limit, seed, evaluations, runs = job
-    folder = runs / f"{agent}-limit-{limit}-s{seed}"
-    result = ads_gym.search(
-        "digits", agent, evaluations, seed=seed, max_macs=LIMITS[limit], device="cpu", run=folder, progress=False
-    )
+    folder, options = runs / f"{agent}-limit-{limit}-s{seed}", {"max_macs": LIMITS[limit], "device": "cpu"}
+    options |= {"seed": seed, "run": folder, "progress": False, "agent_options": agent_options}
+    result = ads_gym.search("digits", agent, evaluations, **options)
     with (folder / "history.csv").open() as file:
         rewards = np.maximum.accumulate([float(row["reward"]) for row in csv.DictReader(file)])
     curve = [float(rewards[min(n, len(rewards)) - 1]) for n in (evaluations // 4, evaluations // 2, evaluations)]
@@ -39,16 +38,16 @@ def play(job: tuple[str, str, int, int, Path]) -> dict:
     return found | {"agent": agent, "limit": limit, "seed": seed, "curve": curve, "ends": ends}
 
 
-def table(rows: list[dict], limit: str) -> list[str]:
-    """Markdown lines of one limit."""
-    curves = {a: np.array([r["curve"] for r in rows if (r["agent"], r["limit"]) == (a, limit)]) for a in AGENTS}
+def table(rows: list[dict], limit: str, agents: list[str]) -> list[str]:
+    """Markdown lines of one limit; the first of the agents is compared with the others."""
+    curves = {a: np.array([r["curve"] for r in rows if (r["agent"], r["limit"]) == (a, limit)]) for a in agents}
     rng = np.random.default_rng(0)
-    lines = ["| agent | 1/4 | 1/2 | all (sd) | reinforce ahead by [95 %] |", "|---|---|---|---|---|"]
+    lines = [f"| agent | 1/4 | 1/2 | all (sd) | {agents[0]} ahead by [95 %] |", "|---|---|---|---|---|"]
     for agent, curve in curves.items():
-        ahead = curves["reinforce"][:, 2] - curve[:, 2]
+        ahead = curves[agents[0]][:, 2] - curve[:, 2]
         draws = ahead[rng.integers(0, len(ahead), (10_000, len(ahead)))].mean(axis=1)
         low, high = np.percentile(draws, [2.5, 97.5])
-        gain = "-" if agent == "reinforce" else f"{ahead.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+        gain = "-" if agent == agents[0] else f"{ahead.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
         means = "{:.4f} | {:.4f} | {:.4f}".format(*curve.mean(axis=0))
         lines.append(f"| {agent} | {means} ({curve[:, 2].std(ddof=1):.4f}) | {gain} |")
     return lines
@@ -68,7 +67,7 @@ def main() -> None:
     same = f"Dense {ends['dense']:.4f}, chain {ends['chain']:.4f} (equal: the cost weight is even)."
     lines = [f"digits, {args.evaluations} evaluations, {args.seeds} seeds. {same}", ""]
     for limit in LIMITS:
-        lines += [f"## Limit on relative MACs: {limit}", "", *table(rows, limit), ""]
+        lines += [f"## Limit on relative MACs: {limit}", "", *table(rows, limit, AGENTS), ""]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "agents.json").write_text(json.dumps(rows, indent=1) + "\n")
     (RESULTS / "agents.md").write_text("\n".join(lines))

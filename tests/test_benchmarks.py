@@ -10,6 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "examples"
 SMALL = {
     "benchmark_agents.py": (["--seeds", "2", "--evaluations", "8"], "agents.md"),
+    "benchmark_ablations.py": (["--seeds", "2", "--evaluations", "8"], "ablations.md"),
     "benchmark_digits.py": (["1"], "digits-choice.md"),
     "benchmark_ranking.py": (["digits", "--masks", "4"], "ranking-digits.json"),
     "benchmark_supernets.py": (["digits", "--masks", "2", "--evaluations", "8"], "supernet-digits.json"),

@@ -46,7 +46,7 @@ def test_answers_what_was_given_and_a_blind_agent_cannot():
     assert np.mean([blind.play(blind.propose(deterministic=False)).score for _ in range(200)]) < 0.6
 
 
-def test_climbs_and_imitation_find_the_top_in_few_evaluations(tmp_path):
+def test_the_critic_finds_the_top_in_few_evaluations(tmp_path):
     evaluator = planted(6, 6, 6)
     record = recorded(tmp_path, evaluator, 200)
     run(Reinforce, side_by_side(record), seed=0)
@@ -97,7 +97,7 @@ def test_never_oversteps_a_limit(tmp_path):
 def test_a_limit_does_not_use_itself_up_in_the_first_block(tmp_path):
     record = recorded(tmp_path, planted(6, 6, 6), 10_000)
     envs = side_by_side(record, max_macs=0.5)
-    agent = Reinforce(envs, seed=0, warmup=0, flips=0, rounds=1)
+    agent = Reinforce(envs, seed=0, warmup=0, asks=0)
     agent.learn(1)
     kept = np.array([record.topology.mask(mask) for mask in masks_of(record)])
     assert len(kept) == 8
@@ -146,7 +146,7 @@ def test_given_bits_of_many_lengths_are_played_too():
         ({"rate": float("nan")}, InvalidValue, "rate must be a number"),
         ({"start": 1.0}, InvalidValue, "start must lie between 0 and 1"),
         ({"floor": 0.5}, InvalidValue, "floor below 0.5"),
-        ({"ordered": 1}, InvalidValue, "ordered must be true or false"),
+        ({"exact_cost": 1}, InvalidValue, "exact_cost must be true or false"),
     ],
 )
 def test_bad_options_are_refused(tmp_path, options, kind, words):
