@@ -8,8 +8,8 @@ import gymnasium
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "search": "ads_gym.runner",
-    "SearchResult": "ads_gym.runner",
+    "search": "ads_gym.runs.runner",
+    "SearchResult": "ads_gym.runs.runner",
     "load": "ads_gym.nets.sparse",
     "Architecture": "ads_gym.architecture",
     "Task": "ads_gym.tasks",

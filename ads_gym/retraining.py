@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ads_gym.architecture import Architecture
-from ads_gym.data import Split
+from ads_gym.data.splits import Split
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
 from ads_gym.nets.cost import CostTable, architecture_cost

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data import DataSpec, Split, calibration_images, load_splits
+from ads_gym.data.images import network_input
+from ads_gym.data.splits import DataSpec, Split, calibration_images, load_splits
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.images import network_input
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate

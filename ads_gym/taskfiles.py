@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.dataspec import DataSpec
+from ads_gym.data.spec import DataSpec
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
 
 FORMAT = "ads-gym task"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.dataspec import SOURCES, DataSpec, Split
+from ads_gym.data.folders import tasks_home
+from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.named import find_evaluator
-from ads_gym.folders import tasks_home
 from ads_gym.taskfiles import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
 from ads_gym.topology import Scope
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ads_gym.images import ImageSet
+    from ads_gym.data.images import ImageSet
     from ads_gym.nets.densenet import DenseNet
     from ads_gym.nets.sparse import SparseDenseNet
 
@@ -83,9 +83,9 @@ class Task:
         """The images of a split, uint8 [n, c, h, w], on the CPU; read once in a process, so leave them as they are.
 
         Raises:
-            NotFound, DamagedFile, InvalidValue: as `ads_gym.data.load_splits`; or data that the network does not fit.
+            NotFound, DamagedFile, InvalidValue: as `data.splits.load_splits`; or data that the network does not fit.
         """
-        from ads_gym.data import kept_splits
+        from ads_gym.data.splits import kept_splits
 
         spec = self._data()
         found = kept_splits(spec, self.data_root)[Split(split)]
@@ -99,7 +99,7 @@ class Task:
 
     def calibration(self) -> "ImageSet":
         """The images of TRAIN on which BatchNorm statistics are estimated."""
-        from ads_gym.data import calibration_images
+        from ads_gym.data.splits import calibration_images
 
         return calibration_images(self._data(), self.images(Split.TRAIN))
 
@@ -152,7 +152,7 @@ class Task:
         Raises:
             InvalidValue: an architecture of another network.
         """
-        from ads_gym.images import network_input
+        from ads_gym.data.images import network_input
         from ads_gym.nets.sparse import build_sparse, calibrate
 
         network = build_sparse(architecture, self.supernet().to(device))

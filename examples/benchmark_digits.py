@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data import Split, calibration_images, default_spec, load_splits
+from ads_gym.data.splits import Split, calibration_images, default_spec, load_splits
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from ads_gym.architecture import Architecture
-from ads_gym.data import Split
+from ads_gym.data.splits import Split
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.training import Recipe, fit

@@ -18,7 +18,7 @@ import numpy as np
 
 import ads_gym
 from ads_gym.architecture import Architecture
-from ads_gym.data import Split
+from ads_gym.data.splits import Split
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import build_sparse

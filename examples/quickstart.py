@@ -7,7 +7,7 @@ import gymnasium as gym
 import torch
 
 import ads_gym
-from ads_gym.data import Split, network_input
+from ads_gym.data.splits import Split, network_input
 
 
 def play() -> None:

@@ -16,7 +16,7 @@ from playing import make, play
 from stable_baselines3.common.env_checker import check_env as check_for_sb3
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.dataspec import DataSpec
+from ads_gym.data.spec import DataSpec
 from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.planted import PlantedEvaluator

@@ -5,7 +5,7 @@ import pytest
 
 import ads_gym
 from ads_gym.architecture import Architecture
-from ads_gym.data import Split
+from ads_gym.data.splits import Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data import Split, default_spec
+from ads_gym.data.splits import Split, default_spec
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.training import Recipe

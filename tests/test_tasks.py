@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data import DataSpec, Split, default_spec
+from ads_gym.data.splits import DataSpec, Split, default_spec
 from ads_gym.errors import DamagedFile, DeviceUnavailable, InvalidValue, NotFound, StorageError, UnknownName
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from ads_gym.progress import duration
+from ads_gym.runs.progress import duration
 
 
 class EpochBar:

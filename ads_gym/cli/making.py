@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import typer
 
 from ads_gym.architecture import DenseNetConfig, Stem
-from ads_gym.data import DataSpec, default_spec, describe
-from ads_gym.dataspec import SOURCES
+from ads_gym.data.spec import SOURCES
+from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.nets.training import ConnectionDropout, Recipe
 from ads_gym.tasks import PLANTED, Task, tasks_home

@@ -19,7 +19,7 @@ def _agent_names(incomplete: str) -> list[str]:
 
 
 def _source_names(incomplete: str) -> list[str]:
-    from ads_gym.dataspec import SOURCES
+    from ads_gym.data.spec import SOURCES
 
     return [name for name in SOURCES if name.startswith(incomplete)]
 

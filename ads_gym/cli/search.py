@@ -40,8 +40,8 @@ def search(  # noqa: PLR0913 - an option each
     --evaluations it extends the run.
     """
     from ads_gym.plugins import parse_options
-    from ads_gym.report import print_result
-    from ads_gym.runner import search as play
+    from ads_gym.runs.report import print_result
+    from ads_gym.runs.runner import search as play
 
     result = play(
         task,

@@ -16,7 +16,7 @@ def show(
     from ads_gym import render
     from ads_gym.architecture import Architecture
     from ads_gym.nets.cost import CostTable
-    from ads_gym.runfolder import RunFolder
+    from ads_gym.runs.folder import RunFolder
 
     architecture = Architecture.read(RunFolder(file).best if file.is_dir() else file)
     table, mask = CostTable(architecture.config, architecture.scope), architecture.mask

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data import ImageSet, Split, network_input
+from ads_gym.data.splits import ImageSet, Split, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost

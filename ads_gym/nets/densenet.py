@@ -67,7 +67,7 @@ class DenseNet(nn.Module):
     """The DenseNet of a config, with every connection; a mask given to `forward` silences some.
 
     Weights start as in torchvision: He normal for convolutions, zero for the classifier's bias. Networks read images
-    scaled to [-1, 1] (`ads_gym.data.network_input`).
+    scaled to [-1, 1] (`ads_gym.data.splits.network_input`).
     """
 
     def __init__(self, config: DenseNetConfig) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ads_gym.images import ImageSet, network_input
+from ads_gym.data.images import ImageSet, network_input
 
 
 class Score(NamedTuple):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ads_gym.data.images import ImageSet, network_input
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
-from ads_gym.images import ImageSet, network_input
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.tensorfile import load_tensors

@@ -9,8 +9,8 @@ import ads_gym  # noqa: F401 - registers the environment
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import BudgetExhausted
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.history import History
-from ads_gym.record import BudgetedEnv, RecordedEvaluator
+from ads_gym.runs.history import History
+from ads_gym.runs.record import BudgetedEnv, RecordedEvaluator
 
 
 class Given(gym.Wrapper):

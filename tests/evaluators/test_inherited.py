@@ -6,7 +6,7 @@ import torch
 from networks import KINDS, random_images, reference_logits, trained_looking, trained_on_digits
 
 from ads_gym.architecture import Architecture
-from ads_gym.data import Split
+from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
 from ads_gym.evaluators.inherited import InheritedEvaluator

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ads_gym.architecture import Architecture, DenseNetConfig, Stem
-from ads_gym.data import Split
-from ads_gym.images import ImageSet, network_input
+from ads_gym.data.images import ImageSet, network_input
+from ads_gym.data.splits import Split
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import build_sparse
 from ads_gym.nets.training import Recipe, fit

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.data.images import network_input
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
-from ads_gym.images import network_input
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import build_sparse, calibrate, save

@@ -6,8 +6,8 @@ import torch
 from networks import random_images, trained_looking
 
 from ads_gym.architecture import DenseNetConfig
+from ads_gym.data.images import ImageSet
 from ads_gym.errors import DamagedFile, InvalidValue
-from ads_gym.images import ImageSet
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.training import ConnectionDropout, Recipe, augment, fit

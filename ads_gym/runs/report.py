@@ -12,10 +12,10 @@ from rich.table import Table
 from ads_gym import render
 from ads_gym.architecture import Architecture
 from ads_gym.errors import StorageError
-from ads_gym.history import Row, best_of
-from ads_gym.record import EPISODES_PER_EVALUATION, StoppedBy
-from ads_gym.result import Line, SearchResult
-from ads_gym.runfolder import RunFolder
+from ads_gym.runs.folder import RunFolder
+from ads_gym.runs.history import Row, best_of
+from ads_gym.runs.record import EPISODES_PER_EVALUATION, StoppedBy
+from ads_gym.runs.result import Line, SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

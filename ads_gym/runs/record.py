@@ -11,7 +11,7 @@ import numpy as np
 
 from ads_gym.errors import BudgetExhausted
 from ads_gym.evaluators.base import Evaluator, EvaluatorWrapper, Metrics
-from ads_gym.history import History, Row
+from ads_gym.runs.history import History, Row
 from ads_gym.topology import BoolArray
 
 EPISODES_PER_EVALUATION = 20  # so that a policy which only repeats itself ends too

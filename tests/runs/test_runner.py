@@ -25,8 +25,8 @@ from ads_gym.errors import (
 )
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import EvaluationStore
-from ads_gym.history import read_history
-from ads_gym.record import RunWarning
+from ads_gym.runs.history import read_history
+from ads_gym.runs.record import RunWarning
 from ads_gym.tasks import save_task
 
 KEY_BYTES = 6  # of 45 bits
@@ -328,8 +328,8 @@ def test_own_evaluators(tmp_path, monkeypatch):
 def test_on_real_data_the_network_is_saved_with_statistics_of_its_own(tmp_path):
     import torch
 
-    from ads_gym.data import Split
-    from ads_gym.images import network_input
+    from ads_gym.data.images import network_input
+    from ads_gym.data.splits import Split
 
     task = ads_gym.Task.load("digits")
     result = ads_gym.search(task, "random", 4, run=tmp_path / "run", progress=False)

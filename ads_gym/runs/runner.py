@@ -7,20 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ads_gym.architecture import Architecture
-from ads_gym.compare import compare
 from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.errors import BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.history import History, Row, best_of
-from ads_gym.plan import Plan
 from ads_gym.plugins import find_agent
-from ads_gym.progress import ProgressLine, Scalars
-from ads_gym.record import EPISODES_PER_EVALUATION, RecordedEvaluator, StoppedBy
-from ads_gym.report import draw_pictures
-from ads_gym.result import SearchResult
 from ads_gym.rewards import Reward, check_cost_weight
-from ads_gym.runfolder import (
+from ads_gym.runs.compare import compare
+from ads_gym.runs.folder import (
     Manifest,
     RunFolder,
     Settings,
@@ -29,6 +23,12 @@ from ads_gym.runfolder import (
     circumstances,
     write_whole,
 )
+from ads_gym.runs.history import History, Row, best_of
+from ads_gym.runs.plan import Plan
+from ads_gym.runs.progress import ProgressLine, Scalars
+from ads_gym.runs.record import EPISODES_PER_EVALUATION, RecordedEvaluator, StoppedBy
+from ads_gym.runs.report import draw_pictures
+from ads_gym.runs.result import SearchResult
 from ads_gym.tasks import Task
 
 __all__ = ["SearchResult", "search"]

@@ -20,7 +20,7 @@ import scipy.io
 import torch
 import torchvision.datasets
 
-from ads_gym.data import DataSpec, Split, default_spec, describe, load_splits
+from ads_gym.data.splits import DataSpec, Split, default_spec, describe, load_splits
 from ads_gym.errors import DamagedFile, MissingPackage, NotFound
 
 REAL_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it

@@ -14,12 +14,12 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ads_gym.datasets import KNOWN, Parts, load_named
-from ads_gym.dataspec import SOURCES, DataSpec, Split
+from ads_gym.data.datasets import KNOWN, Parts, load_named
+from ads_gym.data.folders import find_data_root
+from ads_gym.data.images import ImageSet, network_input, resize
+from ads_gym.data.own import load_own
+from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import AdsGymError, InvalidValue, NotFound, StorageError, unknown_name
-from ads_gym.folders import find_data_root
-from ads_gym.images import ImageSet, network_input, resize
-from ads_gym.ownimages import load_own
 
 __all__ = [
     "DataSpec",

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ads_gym import idx
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data import (
+from ads_gym.data import idx
+from ads_gym.data.splits import (
     DataSpec,
     ImageSet,
     Split,

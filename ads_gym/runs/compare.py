@@ -6,7 +6,7 @@ import numpy as np
 
 from ads_gym.evaluators.base import Evaluator, Metrics
 from ads_gym.nets.cost import CostTable
-from ads_gym.result import Line
+from ads_gym.runs.result import Line
 from ads_gym.topology import BoolArray
 
 RANDOM_MASKS = 30

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from ads_gym.errors import StorageError
-from ads_gym.history import Row
+from ads_gym.runs.history import Row
 
 SECONDS_BETWEEN_LOOKS = 0.1
 

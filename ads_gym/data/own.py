@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ads_gym.data.images import ImageSet, resize
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
-from ads_gym.images import ImageSet, resize
 from ads_gym.imports import import_package
 
 NPZ_FORM = "an .npz with 'images' (uint8 [n, h, w] or [n, h, w, c]) and 'labels' (int [n], classes from 0)"

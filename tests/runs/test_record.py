@@ -11,8 +11,8 @@ from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import BudgetExhausted, DamagedFile, NotFound, StorageError
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.history import History, best_of, read_history
-from ads_gym.record import BudgetedEnv, RecordedEvaluator, RunWarning, StoppedBy
+from ads_gym.runs.history import History, best_of, read_history
+from ads_gym.runs.record import BudgetedEnv, RecordedEvaluator, RunWarning, StoppedBy
 
 PLANTED = PlantedEvaluator(DenseNetConfig((5, 5)))
 KEY_BYTES = 3
@@ -213,7 +213,7 @@ def test_a_damaged_history_is_refused_and_unchanged(tmp_path, damage):
 
 def test_one_process_at_a_time(tmp_path):
     with History(tmp_path / "history.csv", KEY_BYTES):
-        code = f"from ads_gym.history import *; History(Path({str(tmp_path / 'history.csv')!r}), 3)"
+        code = f"from ads_gym.runs.history import *; History(Path({str(tmp_path / 'history.csv')!r}), 3)"
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "StorageError: another process is searching" in other.stderr
     History(tmp_path / "history.csv", KEY_BYTES).close()

@@ -9,13 +9,13 @@ import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv
 
 from ads_gym.architecture import Architecture
+from ads_gym.data.folders import tasks_home
 from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.folders import tasks_home
 from ads_gym.plugins import LoadedAgent
-from ads_gym.record import BudgetedEnv, RecordedEvaluator
-from ads_gym.runfolder import Settings
+from ads_gym.runs.folder import Settings
+from ads_gym.runs.record import BudgetedEnv, RecordedEvaluator
 from ads_gym.taskfiles import PACKAGED
 from ads_gym.tasks import Task
 

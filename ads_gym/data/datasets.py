@@ -12,10 +12,10 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from ads_gym import idx
-from ads_gym.dataspec import Split
+from ads_gym.data import idx
+from ads_gym.data.images import ImageSet
+from ads_gym.data.spec import Split
 from ads_gym.errors import DamagedFile, NotFound, StorageError
-from ads_gym.images import ImageSet
 from ads_gym.imports import import_package
 
 Parts = dict[Split, ImageSet]  # a TRAIN that is still to be divided, and whatever splits the source itself has
