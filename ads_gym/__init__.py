@@ -30,9 +30,14 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-gymnasium.register(id="DenseNetSparsify-v0", entry_point="ads_gym.env:DenseNetSparsifyEnv")
+gymnasium.register(
+    id="DenseNetSparsify-v0",
+    entry_point="ads_gym.env:DenseNetSparsifyEnv",
+    vector_entry_point="ads_gym.vector:DenseNetSparsifyVectorEnv",
+)
 gymnasium.register(
     id="DenseNetSparsifyFlat-v0",
     entry_point="ads_gym.env:DenseNetSparsifyEnv",
+    vector_entry_point="ads_gym.vector:DenseNetSparsifyVectorEnv",
     kwargs={"observation": "flat"},
 )

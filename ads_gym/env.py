@@ -162,6 +162,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `data_root`: where data sets lie; default `$ADS_GYM_DATA`.
     - `render_mode`: None, "ansi" (text), "rgb_array" (uint8 [height, width, 3]), "human" (prints the text).
 
+    `gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64)` takes the same and gives the same game 64 times, in arrays
+    (`ads_gym.vector.DenseNetSparsifyVectorEnv`).
+
     Strings and numbers survive `env.spec.to_json()`; an object given for `task`, `evaluator`, `reward` or `store`
     works, but not through JSON. The constructor reads the task's description and nothing else: data, weights and store
     are opened when the first evaluation asks for them. Start processes by spawn, as in `gym.make_vec(...,
@@ -228,13 +231,15 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         self._cost_weight = None if isinstance(weight, str) else weight
         self.macs_limit = macs_limit(self.cost, max_macs)
 
-        self._rules = Rules(self.cost, Decision(decision), self.macs_limit)
-        self._observe = OBSERVERS[Observation(observation)](self._rules)
-        self.observation_space = self._observe.space
-        slots = self._rules.slots
-        self._is_single = self._rules.decision is Decision.CONNECTION
+        self.rules = Rules(self.cost, Decision(decision), self.macs_limit)
+        self.observer = OBSERVERS[Observation(observation)](self.rules)
+        self.observation_space = self.observer.space
+        slots = self.rules.slots
+        self._is_single = self.rules.decision is Decision.CONNECTION
         self.action_space = spaces.Discrete(2) if self._is_single else spaces.MultiDiscrete([2] * slots)
-        self._connections = np.vstack([self.topology.connections, np.full((1, 3), -1)])  # index -1: none
+        self.connections = np.vstack([self.topology.connections, np.full((1, 3), -1)])  # int64[E + 1, 3], last: none
+        chain = Architecture(self.config, self.topology.chain(), self.topology.scope).to_json()
+        self._around_mask = chain.split(f'"{"0" * self.topology.size}"')  # the text before and behind it
         self._episode: Episode | None = None
 
     # What is opened when first needed
@@ -298,9 +303,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             UnknownName, InvalidValue: another option, or bits that an episode cannot start from.
         """
         super().reset(seed=seed)
-        self._episode = Episode(self._rules, self._given(options))
-        observation = self._observe(self._episode, self.cost_weight_value)
-        info = self._info(self._episode, np.full(self._rules.slots, UNDECIDED, np.int8), 0)
+        self._episode = Episode(self.rules, self._given(options))
+        observation = self.observer(self._episode, self.cost_weight_value)
+        info = self._info(self._episode, np.full(self.rules.slots, UNDECIDED, np.int8), 0)
         if self.render_mode == "human":
             self.render()
         return observation, info
@@ -316,17 +321,15 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         outcome = episode.apply(self._bits(action))
         over = not episode.turn.bits
         weight = self.cost_weight_value
-        reward = 0.0 - weight * (outcome.spent / self._rules.span)
+        reward = 0.0 - weight * (outcome.spent / self.rules.span)
         info = self._info(episode, outcome.executed, outcome.overruled)
         if over:
-            mask = episode.decisions == 1
-            (metrics,) = check_metrics(self.evaluator.evaluate(mask[None]), 1)
-            reward += self._reward_of(metrics)
-            info |= vars(metrics)
-            info["architecture"] = Architecture(self.config, mask, self.topology.scope).to_json()
+            ((paid, told),) = self.endings(episode.decisions[None] == 1)
+            reward += paid
+            info |= told
         if self.render_mode == "human":
             self.render()
-        return self._observe(episode, weight), reward, over, False, info
+        return self.observer(episode, weight), reward, over, False, info
 
     def render(self) -> Any:
         """A picture of the current state in the render mode: str, uint8[height, width, 3], or printed (None)."""
@@ -334,12 +337,15 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             gym.logger.warn("render() shows nothing without a render_mode: gym.make(..., render_mode='ansi').")
             return None
         episode = self._begun()
-        up_next = [index for _, index in episode.turn.bits]
+        return self.draw(episode.decisions, [index for _, index in episode.turn.bits], episode.macs)
+
+    def draw(self, decisions: Int8Array, up_next: Sequence[int], macs: int) -> Any:
+        """What `render` gives where `decisions` int8[E] came to `macs`, and connections `up_next` are decided next."""
         if self.render_mode == "rgb_array":
-            return render.rgb_array(self.topology, episode.decisions, up_next)
-        share = f"relative MACs {episode.macs / self.cost.dense_macs:.3f}"
+            return render.rgb_array(self.topology, decisions, up_next)
+        share = f"relative MACs {macs / self.cost.dense_macs:.3f}"
         limit = "" if self.macs_limit is None else f" of at most {self.macs_limit / self.cost.dense_macs:.3f}"
-        frame = render.ansi(self.topology, episode.decisions, up_next, share + limit)
+        frame = render.ansi(self.topology, decisions, up_next, share + limit)
         if self.render_mode == "ansi":
             return frame
         print(frame)
@@ -375,9 +381,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         if rows.ndim != 2:
             raise InvalidValue(f"masks have shape [n, {self.topology.size}], got {rows.shape}.")
         macs = self.cost.macs(rows)
-        if (macs > self._rules.limit).any():
+        if (macs > self.rules.limit).any():
             raise InvalidValue(
-                f"mask {int(macs.argmax())} needs {int(macs.max()):,} MACs and max_macs allows {self._rules.limit:,}: "
+                f"mask {int(macs.argmax())} needs {int(macs.max()):,} MACs and max_macs allows {self.rules.limit:,}: "
                 "drop connections from it, or raise max_macs."
             )
         return check_metrics(self.evaluator.evaluate(rows), len(rows))
@@ -385,6 +391,18 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     def score(self, metrics: Metrics) -> float:
         """The undiscounted return of an episode that ends with `metrics`."""
         return self._reward_of(metrics) - self.cost_weight_value * metrics.relative_cost
+
+    def endings(self, masks: BoolArray) -> list[tuple[float, dict[str, Any]]]:
+        """What episodes that come to masks bool[n, E] are paid at their ends, before cost, and what `info` adds there.
+
+        One call of the evaluator; each mask is counted as an evaluation.
+        """
+        metrics = check_metrics(self.evaluator.evaluate(masks), len(masks))
+        digits = [row.tobytes().decode() for row in masks.view(np.uint8) + np.uint8(ord("0"))]
+        return [
+            (self._reward_of(each), vars(each) | {"architecture": f'"{bits}"'.join(self._around_mask)})
+            for each, bits in zip(metrics, digits, strict=True)
+        ]
 
     # Inside
 
@@ -395,7 +413,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         for name in options:
             if name != "decided":
                 raise unknown_name("reset option", name, ["decided"])
-        return self._rules.check_given(options["decided"])
+        return self.rules.check_given(options["decided"])
 
     def _begun(self) -> Episode:
         """The episode, which may be over."""
@@ -418,14 +436,14 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
                 if self._is_single and array.size == 1 and array.ndim <= 1:
                     bits = [array.item()]
                 else:
-                    bits = array.tolist() if array.shape == (self._rules.slots,) else []
+                    bits = array.tolist() if array.shape == (self.rules.slots,) else []
                 if bits and min(bits) >= 0 and max(bits) <= 1:
                     return bits
         except ValueError:  # a ragged sequence
             pass
-        entries = "one integer" if self._is_single else f"{self._rules.slots} integers"
+        entries = "one integer" if self._is_single else f"{self.rules.slots} integers"
         raise InvalidValue(
-            f"with decision '{self._rules.decision}' an action is {entries}, 0 (drop) or 1 (keep); got {action!r:.80}."
+            f"with decision '{self.rules.decision}' an action is {entries}, 0 (drop) or 1 (keep); got {action!r:.80}."
         )
 
     def _info(self, episode: Episode, executed: Int8Array, overruled: int) -> dict[str, Any]:
@@ -433,7 +451,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         bits = episode.turn.bits
         return {
             "action_mask": episode.action_mask(),
-            "connection": self._connections[bits[0][1] if bits else -1].copy(),
+            "connection": self.connections[bits[0][1] if bits else -1].copy(),
             "executed": executed,
             "overruled": overruled,
         }

@@ -73,6 +73,7 @@ class Rules:
         cost, topology, decision: as given.
         limit: MACs that no network of an episode exceeds.
         slots: S: 1, the most skip sources of one destination, or E.
+        groups: (slot, index among the E) of what each action decides where nothing is given.
     """
 
     def __init__(self, cost: CostTable, decision: Decision, limit: int | None = None) -> None:
@@ -83,14 +84,13 @@ class Rules:
         self.least_macs = cost.least_macs
         self.span = cost.dense_macs - cost.least_macs  # what relative cost 1 is in MACs
         self.connection_macs: list[int] = cost.connection_macs.tolist()
-        self._groups = self._all_groups()
-        self.slots = 1 + max(slot for group in self._groups for slot, _ in group)
+        self.groups = self._all_groups()
+        self.slots = 1 + max(slot for group in self.groups for slot, _ in group)
         self.nothing_executed = np.full(self.slots, UNDECIDED, np.int8).tobytes()
         self.only_drop = bytes((1, 0)) * self.slots
         self.all_turns = self.turns(np.full(self.topology.size, UNDECIDED, np.int8))
 
     def _all_groups(self) -> list[list[tuple[int, int]]]:
-        """(slot, index) of what each action decides where nothing is given."""
         size = self.topology.size
         if self.decision is Decision.CONNECTION:
             return [[(0, index)] for index in range(size)]
@@ -101,7 +101,7 @@ class Rules:
     def turns(self, decided: Int8Array) -> tuple[Turn, ...]:
         """The turns that `decided` int8[E] leaves (-1 = free), and one empty turn that stands for the end."""
         free = decided == UNDECIDED
-        groups = [tuple(bit for bit in group if free[bit[1]]) for group in self._groups]
+        groups = [tuple(bit for bit in group if free[bit[1]]) for group in self.groups]
         turns = [Turn(bits, sum(self.connection_macs[index] for _, index in bits)) for bits in groups if bits]
         return (*turns, NO_TURN)
 
@@ -111,12 +111,17 @@ class Rules:
         Raises:
             InvalidValue: wrong shape, type or values; nothing left to decide; over the limit.
         """
-        given = self.topology.check_decisions(decided)
+        given = self.check_given_rows(decided)
         if given.ndim != 1:
             raise InvalidValue(f"'decided' is one row of {self.topology.size} entries, got shape {given.shape}.")
-        if not (given == UNDECIDED).any():
+        return given
+
+    def check_given_rows(self, decided: Any) -> Int8Array:
+        """`decided` as int8[..., E], if an episode can start from each row; raises as `check_given` does."""
+        given = self.topology.check_decisions(decided)
+        if not (given == UNDECIDED).any(axis=-1).all():
             raise InvalidValue("'decided' leaves nothing to decide: at least one entry must be -1 (free).")
-        macs = int(self.cost.macs(given == 1))
+        macs = int(self.cost.macs(given == 1).max(initial=0))
         if macs > self.limit:
             raise InvalidValue(
                 f"the connections kept in 'decided' need {macs:,} MACs and the limit is {self.limit:,}: "

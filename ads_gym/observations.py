@@ -1,6 +1,7 @@
 """What an agent sees of an episode: the adjacency matrices as they fill, or one flat vector.
 
-Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2). numpy only.
+An observer shows one episode. A display shows many side by side, and writes only what the last decisions changed.
+Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2), n episodes, S slots. numpy only.
 """
 
 from enum import StrEnum
@@ -11,9 +12,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ads_gym.episode import Episode, Rules
+from ads_gym.episodes import Episodes, Outcomes
 from ads_gym.errors import unknown_name
 from ads_gym.rewards import MOST_COST_WEIGHT
-from ads_gym.topology import UNDECIDED, Int8Array
+from ads_gym.topology import UNDECIDED, Int8Array, IntArray
 
 FLAT_EXTRAS = 6  # numbers of a flat observation behind the two vectors of E
 
@@ -37,6 +39,22 @@ class Observer(Protocol):
     def __call__(self, episode: Episode, cost_weight: float) -> NDArray[Any]:
         """A fresh array, an element of `space`."""
 
+    def display(self, count: int) -> "Display":
+        """What shows `count` episodes at once as this shows each."""
+
+
+class Display(Protocol):
+    """Shows episodes side by side."""
+
+    def reset(self, rows: IntArray, episodes: Episodes) -> None:
+        """Takes in that episodes `rows` [k] have begun again."""
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Takes in what the last actions decided."""
+
+    def __call__(self, episodes: Episodes, cost_weight: float) -> NDArray[Any]:
+        """A fresh array [n, ...], each row what the observer shows."""
+
 
 class MatrixObserver:
     """int8[B, N, N]: the partial adjacency; equal to `topology.adjacency(episode.decisions)`, and faster."""
@@ -53,6 +71,39 @@ class MatrixObserver:
         matrix = self._template.copy()
         matrix.reshape(-1)[self._where] = episode.decisions
         return matrix
+
+    def display(self, count: int) -> "MatrixDisplay":
+        """The same for `count` episodes."""
+        return MatrixDisplay(self._template, self._where, count)
+
+
+class MatrixDisplay:
+    """int8[n, B, N, N].
+
+    Args:
+        template: int8[B, N, N] of an episode in which nothing is decided.
+        where: int64[E], the place of each connection in a raveled matrix.
+        count: n.
+    """
+
+    def __init__(self, template: Int8Array, where: IntArray, count: int) -> None:
+        self._template, self._shape = template.reshape(-1), (count, *template.shape)
+        self._where, self._place = where, np.append(where, template.size)  # the last: nothing, in a column of its own
+        self._cells = np.zeros((count, template.size + 1), np.int8)
+        self._rows = np.arange(count)[:, None] * (template.size + 1)  # where each row of the raveled cells begins
+
+    def reset(self, rows: IntArray, episodes: Episodes) -> None:
+        """Takes in that episodes `rows` [k] have begun again."""
+        self._cells[rows, :-1] = self._template
+        self._cells[rows[:, None], self._where] = episodes.decisions[rows]
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Takes in what the last actions decided."""
+        self._cells.reshape(-1)[self._rows + self._place[outcomes.decided]] = outcomes.executed
+
+    def __call__(self, episodes: Episodes, cost_weight: float) -> Int8Array:
+        """The matrices of all episodes; the cost weight is not among what they show."""
+        return self._cells[:, :-1].copy().reshape(self._shape)
 
 
 class FlatObserver:
@@ -82,6 +133,51 @@ class FlatObserver:
             cost_weight,
         )
         return vector
+
+    def display(self, count: int) -> "FlatDisplay":
+        """The same for `count` episodes."""
+        return FlatDisplay(self._size, count)
+
+
+class FlatDisplay:
+    """float32[n, 2E + 6].
+
+    Args:
+        size: E.
+        count: n.
+    """
+
+    def __init__(self, size: int, count: int) -> None:
+        self._size, width = size, 2 * size + FLAT_EXTRAS
+        self._sign_place = np.append(np.arange(size), width)  # the last: nothing, in a column of its own
+        self._next_place = np.append(np.arange(size, 2 * size), width)
+        self._cells = np.zeros((count, width + 1), np.float32)
+        self._rows = np.arange(count)[:, None] * (width + 1)  # where each row of the raveled cells begins
+        self._signs = np.array([-1, 1, 0], np.float32)  # as in `FlatObserver`
+
+    def reset(self, rows: IntArray, episodes: Episodes) -> None:
+        """Takes in that episodes `rows` [k] have begun again."""
+        self._cells[rows] = 0
+        self._cells[rows, : self._size] = self._signs[episodes.decisions[rows]]
+
+    def update(self, outcomes: Outcomes) -> None:
+        """Takes in what the last actions decided."""
+        cells = self._cells.reshape(-1)
+        cells[self._rows + self._sign_place[outcomes.decided]] = self._signs[outcomes.executed]
+        cells[self._rows + self._next_place[outcomes.decided]] = 0
+
+    def __call__(self, episodes: Episodes, cost_weight: float) -> NDArray[np.float32]:
+        """The vectors of all episodes."""
+        rules = episodes.rules
+        self._cells.reshape(-1)[self._rows + self._next_place[episodes.index]] = 1
+        numbers = self._cells[:, 2 * self._size : -1]
+        numbers[:, 0] = episodes.decided / self._size
+        numbers[:, 1] = (episodes.macs - rules.least_macs) / rules.span
+        numbers[:, 2] = episodes.turn_macs / rules.span
+        numbers[:, 3] = episodes.undecided_macs / rules.span
+        numbers[:, 4] = (rules.limit - episodes.macs) / rules.cost.dense_macs
+        numbers[:, 5] = cost_weight
+        return self._cells[:, :-1].copy()
 
 
 OBSERVERS: dict[Observation, type[MatrixObserver] | type[FlatObserver]] = {

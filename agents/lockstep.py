@@ -29,7 +29,7 @@ class Lockstep:
     """Plays n environments at once, one connection a step.
 
     Args:
-        env: a `SyncVectorEnv` that resets at the next step (Gymnasium's default), or a single env.
+        env: a vector env that resets at the next step (Gymnasium's default) and has `get_attr`, or a single env.
 
     Attributes:
         game: what all of them play.
@@ -43,17 +43,19 @@ class Lockstep:
 
     def __init__(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
         envs = SyncVectorEnv([lambda: env]) if isinstance(env, gym.Env) else env
-        if not isinstance(envs, SyncVectorEnv):
-            raise InvalidValue(f"this agent needs a single env or a SyncVectorEnv, got {type(env).__name__}.")
+        if not isinstance(envs, VectorEnv) or not hasattr(envs.unwrapped, "get_attr"):
+            raise InvalidValue(
+                f"this agent needs a single env, or a vector env with get_attr, got {type(env).__name__}."
+            )
         if envs.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
             raise InvalidValue("this agent needs a vector env with autoreset_mode NEXT_STEP, Gymnasium's default.")
         if not isinstance(envs.single_action_space, spaces.Discrete):
             raise InvalidValue("this agent decides one connection after another: use decision 'connection'.")
         if len(envs.single_observation_space.shape or ()) != 3:
             raise InvalidValue("this agent reads adjacency matrices: use observation 'matrix'.")
-        self._envs, self._env = envs, envs.envs[0]
-        self.game = Game.of(self._env)
-        self.cost_weight = float(self._env.get_wrapper_attr("cost_weight_value"))
+        self._envs, self._one = envs, envs.unwrapped.get_attr("unwrapped")[0]  # a single env: what all of them share
+        self.game = Game.of(self._one)
+        self.cost_weight = float(self._one.cost_weight_value)
         self.steps = 0
         self.gives_bits = False
         count = envs.num_envs
@@ -88,9 +90,9 @@ class Lockstep:
 
     def evaluate(self, masks: BoolArray) -> list[float]:
         """The returns of masks bool[k, E] without playing them; each counts as the decisions that playing it takes."""
-        metrics = self._env.get_wrapper_attr("evaluate")(masks)
+        metrics = self._one.evaluate(masks)
         self.steps += masks.size
-        return [float(self._env.get_wrapper_attr("score")(each)) for each in metrics]
+        return [float(self._one.score(each)) for each in metrics]
 
     def _step(self, actions: Any) -> list[Played]:
         """One step everywhere; in an environment whose episode was over it is the reset."""

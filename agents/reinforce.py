@@ -70,7 +70,7 @@ class Reinforce:
     plays, and learns what to answer: there is no one best mask to imitate or to start from.
 
     Args:
-        env: a `SyncVectorEnv`, or a single env; decision "connection", observation "matrix".
+        env: a vector env (see `Lockstep`), or a single env; decision "connection", observation "matrix".
         seed: of all that it draws.
         options: fields of `ReinforceConfig`.
 

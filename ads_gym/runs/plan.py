@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import SyncVectorEnv
 
 from ads_gym.architecture import Architecture
 from ads_gym.data.folders import tasks_home
@@ -15,7 +14,7 @@ from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.plugins import LoadedAgent
 from ads_gym.runs.folder import Settings
-from ads_gym.runs.record import BudgetedEnv, RecordedEvaluator
+from ads_gym.runs.record import BudgetedEnv, BudgetedVectorEnv, RecordedEvaluator
 from ads_gym.taskfiles import PACKAGED
 from ads_gym.tasks import Task
 
@@ -73,24 +72,23 @@ class Plan:
         Args:
             evaluator: what it scores by; None: the one that was asked for.
         """
-        return cast(DenseNetSparsifyEnv, self._make(evaluator or self._given).unwrapped)
+        return DenseNetSparsifyEnv(**self._keywords(evaluator or self._given))
 
     def environment(self, record: RecordedEvaluator) -> Any:
         """What the agent plays in: a single environment, or the vector env that it asked for, over one record."""
-
-        def make() -> BudgetedEnv:
-            wish = {} if self.agent.observation is None else {"observation": self.agent.observation}
-            return BudgetedEnv(self._make(record, **wish), record)
-
-        return make() if self.agent.num_envs is None else SyncVectorEnv([make] * self.agent.num_envs)
+        wish = {} if self.agent.observation is None else {"observation": self.agent.observation}
+        keywords = self._keywords(record, **wish)
+        if self.agent.num_envs is None:
+            return BudgetedEnv(gym.make(ENVIRONMENT, disable_env_checker=True, **keywords), record)
+        return BudgetedVectorEnv(gym.make_vec(ENVIRONMENT, self.agent.num_envs, **keywords), record)
 
     def has_network(self, architecture: Architecture, evaluator: Evaluator) -> bool:
         """Whether the task's supernet has weights for the architecture, and its metrics were theirs."""
         is_real = self.task.data is not None and not isinstance(evaluator, PlantedEvaluator)
         return is_real and architecture.config == self.task.config
 
-    def _make(self, evaluator: str | Evaluator | None, **keywords: Any) -> gym.Env[Any, Any]:
-        # Where an evaluator object is given, its network stands in for the task's.
+    def _keywords(self, evaluator: str | Evaluator | None, **wish: Any) -> dict[str, Any]:
+        """The environment's. Where an evaluator object is given, its network stands in for the task's."""
         if self._given is None or isinstance(self._given, str):
-            keywords["task"] = self.task
-        return gym.make(ENVIRONMENT, disable_env_checker=True, evaluator=evaluator, **self._game, **keywords)
+            wish["task"] = self.task
+        return {"evaluator": evaluator, **self._game, **wish}

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from ads_gym.errors import BudgetExhausted
 from ads_gym.evaluators.base import Evaluator, EvaluatorWrapper, Metrics
@@ -170,3 +171,31 @@ class BudgetedEnv(gym.Wrapper[Any, Any, Any, Any]):
         """The environment's."""
         self._record.check()
         return self.env.reset(seed=seed, options=options)
+
+
+class BudgetedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
+    """The same for a vector environment; what else the one inside has (`evaluate`, `call`, ...) is had here too.
+
+    Args:
+        env: whose evaluator is `record`.
+        record: of the run.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], record: RecordedEvaluator) -> None:
+        super().__init__(env)
+        self._record = record
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """The environments'."""
+        self._record.check()
+        return self.env.step(actions)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """The environments'."""
+        self._record.check()
+        return self.env.reset(seed=seed, options=options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "env":  # not there yet
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.env, name)

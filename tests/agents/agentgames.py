@@ -10,7 +10,7 @@ from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import BudgetExhausted
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.runs.history import History
-from ads_gym.runs.record import BudgetedEnv, RecordedEvaluator
+from ads_gym.runs.record import BudgetedEnv, BudgetedVectorEnv, RecordedEvaluator
 
 
 class Given(gym.Wrapper):
@@ -42,7 +42,8 @@ def single(record, **settings):
 
 
 def side_by_side(record, count=8, **settings):
-    return gym.vector.SyncVectorEnv([lambda: single(record, **settings)] * count)
+    """As a search gives it to an agent that asks for `num_envs`."""
+    return BudgetedVectorEnv(gym.make_vec("DenseNetSparsify-v0", count, evaluator=record, **settings), record)
 
 
 def given_bits(evaluator, count=8):

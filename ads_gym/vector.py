@@ -1,0 +1,309 @@
+"""Many episodes of `DenseNetSparsifyEnv` at once: the same game, played in arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.episodes import Episodes
+from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
+from ads_gym.evaluators.base import Evaluator, Metrics
+from ads_gym.tasks import Task
+from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
+
+Floats = NDArray[np.float64]
+OWN = ("action_masks", "sample_mask", "render")  # of what `call` reaches, what each environment has for itself
+
+
+class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
+    """N episodes in lockstep, all ends of a step scored in one call of the evaluator, in environment order.
+
+    It gives what a `SyncVectorEnv` of N `DenseNetSparsifyEnv` gives, to the bit: observations, rewards and infos, which
+    are arrays with a mask `_key` beside each. What a single environment is, its docstring says. (The differences: wrong
+    use raises an `ads_gym.AdsGymError` here, `options` are left as they were, and there is one `np_random`.)
+
+    ```python
+    gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64, task="digits", autoreset_mode="SameStep")
+    ```
+
+    Args:
+        num_envs: N.
+        autoreset_mode: what follows an episode's end. `AutoresetMode.NEXT_STEP` (default): the environment's next step
+            is its reset, whatever the action; SAME_STEP: it is reset at once, the end is in `final_obs` and
+            `final_info`; DISABLED: whoever steps resets, by `reset(options={"reset_mask": bool[N]})`.
+        keywords: of `DenseNetSparsifyEnv`.
+
+    Attributes:
+        one: a single environment that is never played: what all of them share.
+
+    Raises:
+        AdsGymError: wrong arguments.
+    """
+
+    def __init__(
+        self, num_envs: int = 1, *, autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP, **keywords: Any
+    ) -> None:
+        if not isinstance(num_envs, int | np.integer) or isinstance(num_envs, bool) or num_envs < 1:
+            raise InvalidValue(f"num_envs must be a whole number of at least 1, got {num_envs!r}.")
+        modes = [mode.value for mode in AutoresetMode]
+        if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
+            raise unknown_name("autoreset mode", autoreset_mode, modes)
+        self.one = one = DenseNetSparsifyEnv(**keywords)
+        self.num_envs = int(num_envs)
+        self._mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**one.metadata, "autoreset_mode": self._mode}
+        self.render_mode = one.render_mode
+        self.single_observation_space, self.single_action_space = one.observation_space, one.action_space
+        self.observation_space = batch_space(one.observation_space, self.num_envs)
+        self.action_space = batch_space(one.action_space, self.num_envs)
+        self.config, self.cost, self.topology, self.macs_limit = one.config, one.cost, one.topology, one.macs_limit
+        self._episodes: Episodes | None = None
+        self._display = one.observer.display(self.num_envs)
+        self._over = np.zeros(self.num_envs, np.bool_)  # whose last step was an episode's end, and no reset came since
+
+    # What all environments share
+
+    @property
+    def task(self) -> Task:
+        """The task; loaded when first asked for."""
+        return self.one.task
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What scores masks."""
+        return self.one.evaluator
+
+    @property
+    def cost_weight_value(self) -> float:
+        """The cost weight as a number."""
+        return self.one.cost_weight_value
+
+    def evaluate(self, masks: Any) -> list[Metrics]:
+        """Scores whole masks bool[n, E], as `DenseNetSparsifyEnv.evaluate` does."""
+        return self.one.evaluate(masks)
+
+    def score(self, metrics: Metrics) -> float:
+        """The undiscounted return of an episode that ends with `metrics`."""
+        return self.one.score(metrics)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """For each environment what `name` is there, or gives when called; what all share is asked once for all."""
+        found = getattr(self if name in OWN else self.one, name)
+        found = found(*args, **kwargs) if callable(found) else found
+        return tuple(found) if name in OWN else (found,) * self.num_envs
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """The same as `call(name)`."""
+        return self.call(name)
+
+    # Gymnasium's API
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Starts episodes.
+
+        Args:
+            seed: of `np_random`, which this environment does not use; of N seeds the first.
+            options: None, or `decided`, integers [E] or [N, E], see Starting State; or `reset_mask` bool[N], which
+                environments are reset (default: all), so that the others go on, and show what they showed.
+
+        Raises:
+            UnknownName, InvalidValue: another option, bits that an episode cannot start from, or a wrong mask or seed.
+            ResetNeeded: a mask before all have been reset once.
+        """
+        which, given = self._which(options or {}), self._given(options or {})
+        super().reset(seed=self._seed(seed))
+        weight = self.cost_weight_value
+        if self._episodes is None:
+            if not which.all():
+                raise ResetNeeded("there are no episodes yet: call reset() without a reset_mask first.")
+            self._episodes = Episodes(self.one.rules, self.num_envs)
+        self._restart(self._episodes, np.flatnonzero(which), given)
+        self._over &= ~which
+        infos = self._told(self._episodes, *self._nothing_done())
+        if not which.all():
+            for array in infos.values():
+                array[~which] = 0
+        self._picture()
+        return self._display(self._episodes, weight), _with_masks(infos, which)
+
+    def step(self, actions: Any) -> tuple[NDArray[Any], Floats, BoolArray, BoolArray, dict[str, Any]]:
+        """Decides what is next in each environment.
+
+        Args:
+            actions: integers [N] (decision "connection") or [N, S], 0 (drop) or 1 (keep).
+
+        Raises:
+            ResetNeeded: before the first reset; with autoreset disabled, after an end.
+            InvalidValue: actions outside the action space; then nothing has changed.
+        """
+        episodes, over, weight = self._running(), self._over, self.cost_weight_value
+        outcomes = episodes.apply(self._bits(actions))
+        self._display.update(outcomes)
+        self._over = ended = episodes.over & ~over
+        if over.any():  # this step is their reset, and the action did nothing there
+            self._restart(episodes, np.flatnonzero(over), None)
+        rewards = 0.0 - weight * (outcomes.spent / self.one.rules.span)
+        infos = self._told(episodes, outcomes.executed, outcomes.overruled)
+        if not ended.any():
+            infos = _with_masks(infos)
+        else:
+            paid, told = self._endings(episodes, ended)
+            rewards[ended] += paid
+            if self._mode is AutoresetMode.SAME_STEP:
+                infos = self._turn_over(episodes, ended, infos, told)
+            else:
+                infos = _with_masks(infos) | told
+        self._picture()
+        return self._display(episodes, weight), rewards, ended.copy(), np.zeros(self.num_envs, np.bool_), infos
+
+    def render(self) -> tuple[Any, ...]:
+        """What `DenseNetSparsifyEnv.render` gives, for each environment."""
+        episodes = self._begun()
+        up_next = [row[row < self.topology.size].tolist() for row in episodes.index]
+        if self.render_mode is None:
+            return tuple(self.one.render() for _ in up_next)  # which warns
+        return tuple(map(self.one.draw, episodes.decisions, up_next, episodes.macs.tolist()))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Lets go of the evaluator, and of the store if it was opened here."""
+        self.one.close()
+
+    # Beside Gymnasium's API
+
+    def action_masks(self) -> BoolArray:
+        """bool[N, actions]: which are legal now, in the order drop0, keep0, drop1, ..."""
+        return self._begun().action_mask().astype(np.bool_)
+
+    def sample_mask(self) -> tuple[Any, ...]:
+        """For each environment what `single_action_space.sample(mask)` wants ("connection": the N for this space's)."""
+        mask = self._begun().action_mask()
+        is_single = len(self.action_space.shape or ()) == 1
+        return tuple(mask) if is_single else tuple(map(tuple, mask.reshape(len(mask), -1, 2)))
+
+    # Inside
+
+    def _which(self, options: Mapping[str, Any]) -> BoolArray:
+        """bool[N]: which environments `options` resets."""
+        for name in options:
+            if name not in ("decided", "reset_mask"):
+                raise unknown_name("reset option", name, ["decided", "reset_mask"])
+        if "reset_mask" not in options:
+            return np.ones(self.num_envs, np.bool_)
+        mask = options["reset_mask"]
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            raise InvalidValue(f"'reset_mask' is a bool array of shape ({self.num_envs},), got {mask!r:.80}.")
+        if not mask.any():
+            raise InvalidValue("'reset_mask' resets nothing: at least one entry must be True.")
+        return mask
+
+    def _given(self, options: Mapping[str, Any]) -> Int8Array | None:
+        """int8[N, E]: the bits that `options` gives, or None."""
+        if "decided" not in options:
+            return None
+        shape = (self.num_envs, self.topology.size)
+        given = self.one.rules.check_given_rows(options["decided"])
+        if given.shape not in (shape, shape[1:]):
+            raise InvalidValue(f"'decided' has shape {shape[1:]} or {shape}, got {given.shape}.")
+        return np.broadcast_to(given, shape)
+
+    def _seed(self, seed: int | Sequence[int | None] | None) -> int | None:
+        """The seed of `np_random`."""
+        if seed is None or isinstance(seed, int | np.integer):
+            return seed
+        if len(seed) != self.num_envs:
+            raise InvalidValue(f"seeds are one number or {self.num_envs}, one for each environment; got {seed!r:.80}.")
+        return seed[0]
+
+    def _begun(self) -> Episodes:
+        """The episodes, some of which may be over."""
+        if self._episodes is None:
+            raise ResetNeeded("there are no episodes yet: call reset() first.")
+        return self._episodes
+
+    def _running(self) -> Episodes:
+        """The episodes, if a step may follow."""
+        episodes = self._begun()
+        if self._mode is AutoresetMode.DISABLED and self._over.any():
+            raise ResetNeeded(
+                f"the episodes of environments {np.flatnonzero(self._over).tolist()} are over, every connection is "
+                "decided: call reset(options={'reset_mask': ...}) before the next step()."
+            )
+        return episodes
+
+    def _bits(self, actions: Any) -> NDArray[Any]:
+        """[N, S], the bits of actions."""
+        shape = self.action_space.shape
+        try:
+            array = np.asarray(actions)
+            if array.dtype.kind in "iub" and array.shape == shape and not (array >> 1).any():  # 2, 3, -1 leave bits
+                return array.reshape(self.num_envs, -1)
+        except ValueError:  # a ragged sequence
+            pass
+        raise InvalidValue(
+            f"with decision '{self.one.rules.decision}' the actions of {self.num_envs} environments are integers of "
+            f"shape {shape}, 0 (drop) or 1 (keep); got {actions!r:.80}."
+        )
+
+    def _nothing_done(self) -> tuple[Int8Array, IntArray]:
+        """What reset tells of the last action: int8[N, S], int64[N]."""
+        executed = np.full((self.num_envs, self.one.rules.slots), UNDECIDED, np.int8)
+        return executed, np.zeros(self.num_envs, np.int64)
+
+    def _restart(self, episodes: Episodes, rows: IntArray, given: Int8Array | None) -> None:
+        """Begins episodes `rows` [k] again, with their rows of `given` int8[N, E]."""
+        episodes.reset(rows, None if given is None else given[rows])
+        self._display.reset(rows, episodes)
+
+    def _told(self, episodes: Episodes, executed: Int8Array, overruled: IntArray) -> dict[str, Any]:
+        """What every step tells, in arrays [N, ...]."""
+        return {
+            "action_mask": episodes.action_mask(),
+            "connection": self.one.connections[episodes.first],
+            "executed": executed,
+            "overruled": overruled,
+        }
+
+    def _endings(self, episodes: Episodes, ended: BoolArray) -> tuple[list[float], dict[str, Any]]:
+        """What the ends of this step are paid before cost, and what they add to the infos, masks included."""
+        endings = self.one.endings(episodes.decisions[ended] == 1)
+        infos: dict[str, Any] = {}
+        for key, first in endings[0][1].items():
+            infos[key] = np.full(self.num_envs, None if isinstance(first, str) else type(first)(0))
+            infos[key][ended] = [told[key] for _, told in endings]
+        return [paid for paid, _ in endings], _with_masks(infos, ended)
+
+    def _turn_over(self, episodes: Episodes, ended: BoolArray, infos: dict[str, Any], told: dict[str, Any]) -> Any:
+        """The infos of a step with ends, in mode SAME_STEP: the ends are put aside, and their environments reset."""
+        rows, last = np.flatnonzero(ended), self._display(episodes, self.cost_weight_value)
+        final = {key: array.copy() for key, array in infos.items()}
+        for array in final.values():
+            array[~ended] = 0
+        observations = np.full(self.num_envs, None)
+        for row in rows:
+            observations[row] = last[row].copy()
+        self._restart(episodes, rows, None)
+        self._over = np.zeros_like(ended)
+        executed, overruled = infos["executed"], infos["overruled"]
+        executed[ended], overruled[ended] = UNDECIDED, 0
+        aside = {"final_obs": observations, "final_info": _with_masks(final, ended) | told}
+        return _with_masks(aside, ended) | _with_masks(self._told(episodes, executed, overruled))
+
+    def _picture(self) -> None:
+        """Prints all environments in render mode "human"."""
+        if self.render_mode == "human":
+            self.render()
+
+
+def _with_masks(infos: dict[str, Any], which: BoolArray | None = None) -> dict[str, Any]:
+    """Gymnasium's vector form: beside each entry `_key`, a bool[N] that says whose it is (None: everybody's)."""
+    masked = {}
+    for key, array in infos.items():
+        masked[key] = array
+        masked[f"_{key}"] = np.ones(len(array), np.bool_) if which is None else which.copy()
+    return masked

@@ -1,0 +1,351 @@
+"""Many episodes in arrays against `SyncVectorEnv` of as many single environments, bit for bit."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from playing import make
+
+from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.errors import AdsGymError, InvalidValue, ResetNeeded, UnknownName
+from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
+from ads_gym.vector import DenseNetSparsifyVectorEnv
+
+N = 5
+E = 20  # of planted-20
+
+
+def both(mode="NextStep", count=N, **settings):
+    """(the rival, ours)."""
+    settings = {"task": "planted-20", **settings}
+    sync = SyncVectorEnv([lambda: DenseNetSparsifyEnv(**settings)] * count, autoreset_mode=mode)
+    return sync, DenseNetSparsifyVectorEnv(count, autoreset_mode=mode, **settings)
+
+
+def assert_same(theirs, ours):
+    """To the bit, dtypes and infos within infos included."""
+    assert type(ours) is type(theirs)
+    if isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key in theirs:
+            assert_same(ours[key], theirs[key])
+    elif isinstance(theirs, tuple | list):
+        assert len(ours) == len(theirs)
+        for our, their in zip(ours, theirs, strict=True):
+            assert_same(our, their)
+    elif isinstance(theirs, np.ndarray) and theirs.dtype == object:
+        assert_same(list(ours), list(theirs))
+    elif isinstance(theirs, np.ndarray):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        assert ours.tobytes() == theirs.tobytes()
+    else:
+        assert ours == theirs
+
+
+def drawn_actions(envs, rng, keep=0.5):
+    return (rng.random(envs.action_space.shape) < keep).astype(np.int64)
+
+
+def restart_what_is_over(envs, over):
+    return [env.reset(options={"reset_mask": over.copy()}) for env in envs] if over.any() else None
+
+
+@pytest.mark.parametrize("mode", [mode.value for mode in AutoresetMode])
+@pytest.mark.parametrize("observation", ["matrix", "flat"])
+@pytest.mark.parametrize(("max_macs", "cost_weight"), [(None, 0.0), (0.6, 0.3), (None, "even"), (0.75, "even")])
+@pytest.mark.parametrize("scope", ["layers", "all"])
+@pytest.mark.parametrize("decision", ["connection", "layer", "network"])
+def test_it_plays_what_single_environments_play(decision, scope, max_macs, cost_weight, observation, mode):
+    envs = sync, ours = both(
+        mode, decision=decision, scope=scope, max_macs=max_macs, cost_weight=cost_weight, observation=observation
+    )
+    assert ours.observation_space == sync.observation_space
+    assert ours.action_space == sync.action_space
+    assert ours.metadata == sync.metadata
+    rng = np.random.default_rng(7)
+    assert_same(*(env.reset(seed=3) for env in envs))
+    ends = 0
+    while ends < 3 * N:
+        actions = drawn_actions(ours, rng)
+        results = [env.step(actions) for env in envs]
+        assert_same(*results)
+        assert_same(tuple(ours.call("action_masks")), sync.call("action_masks"))
+        over = results[0][2]
+        ends += over.sum()
+        if mode == "Disabled" and (restarted := restart_what_is_over(envs, over)):
+            assert_same(*restarted)
+
+
+@pytest.mark.parametrize("mode", [mode.value for mode in AutoresetMode])
+@pytest.mark.parametrize("observation", ["matrix", "flat"])
+@pytest.mark.parametrize("max_macs", [None, 0.7])
+@pytest.mark.parametrize("decision", ["connection", "layer", "network"])
+def test_given_bits_and_environments_out_of_step(decision, max_macs, observation, mode):
+    envs = sync, ours = both(mode, decision=decision, max_macs=max_macs, cost_weight=0.5, observation=observation)
+    rng = np.random.default_rng(11)
+    [env.reset() for env in envs]
+    for _ in range(4):
+        decided = np.where(rng.random((N, E)) < 0.4, (rng.random((N, E)) < 0.4).astype(np.int8), np.int8(-1))
+        decided[:, rng.integers(E)] = -1
+        decided[2] = -1
+        for row in range(N):  # one after another: an option of a `SyncVectorEnv` is for all whom it resets
+            only = np.arange(N) == row
+            theirs = sync.reset(options={"decided": decided[row], "reset_mask": only.copy()})
+        seen, infos = ours.reset(options={"decided": decided})
+        assert_same(seen, theirs[0])
+        assert infos["action_mask"][-1].tolist() == theirs[1]["action_mask"][-1].tolist()
+        ends = 0
+        while ends < 2 * N:
+            actions = drawn_actions(ours, rng, keep=0.6)
+            results = [env.step(actions) for env in envs]
+            assert_same(*results)
+            ends += results[0][2].sum()
+            if mode == "Disabled":
+                restart_what_is_over(envs, results[0][2])
+
+
+def test_one_row_of_given_bits_is_for_all_that_are_reset():
+    envs = both("Disabled", cost_weight=1.0)
+    decided = np.full(E, -1)
+    decided[[0, 1, 4]] = [1, 0, 1]
+    assert_same(*(env.reset(seed=[4] * N, options={"decided": decided}) for env in envs))
+    actions = np.ones(N, np.int64)
+    assert_same(*(env.step(actions) for env in envs))
+    which = np.array([True, False, False, True, False])
+    assert_same(*(env.reset(options={"decided": decided, "reset_mask": which.copy()}) for env in envs))
+    assert_same(*(env.step(actions) for env in envs))
+
+
+@pytest.mark.parametrize("name", ["DenseNetSparsify-v0", "DenseNetSparsifyFlat-v0"])
+def test_gymnasium_makes_it(name):
+    envs = gym.make_vec(name, num_envs=3, task="planted-20", cost_weight="even", autoreset_mode="SameStep")
+    assert isinstance(envs, DenseNetSparsifyVectorEnv)
+    assert envs.num_envs == 3
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert envs.single_observation_space == gym.make(name, task="planted-20").observation_space
+    again = gym.make_vec(gym.envs.registration.EnvSpec.from_json(envs.spec.to_json()))
+    assert_same(again.reset(), envs.reset())
+    assert gym.make_vec(name, num_envs=2).metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    assert "autoreset_mode" not in DenseNetSparsifyVectorEnv.metadata
+
+
+def test_all_ends_of_a_step_are_one_call_in_environment_order():
+    class Watched(PlantedEvaluator):
+        calls: list = []  # noqa: RUF012
+
+        def evaluate(self, masks):
+            self.calls.append(masks.copy())
+            return super().evaluate(masks)
+
+    envs = DenseNetSparsifyVectorEnv(4, evaluator=Watched(DenseNetConfig((3, 3))), decision="network")
+    envs.reset()
+    actions = np.random.default_rng(0).integers(0, 2, (4, envs.topology.size))
+    infos = envs.step(actions)[-1]
+    (masks,) = Watched.calls
+    np.testing.assert_array_equal(masks, actions == 1)
+    config = envs.config
+    assert infos["architecture"].tolist() == [Architecture(config, mask).to_json() for mask in masks]
+
+
+def test_a_store_and_an_evaluator_are_shared(tmp_path):
+    with EvaluationStore(tmp_path / "store.sqlite") as store:
+        envs = DenseNetSparsifyVectorEnv(3, task="planted-20", store=store, decision="network")
+        envs.reset()
+        envs.step(np.tile([[1], [0], [1]], E))
+        assert len(store) == 2
+        assert isinstance(envs.evaluator, StoredEvaluator)
+    path = tmp_path / "own.sqlite"
+    envs = gym.make_vec("DenseNetSparsify-v0", 2, task="planted-20", store=str(path), decision="network")
+    envs.reset()
+    envs.step(np.ones((2, E), bool))
+    envs.close()
+    with EvaluationStore(path) as store:
+        assert len(store) == 1
+
+
+def test_beside_gymnasium_it_has_what_a_single_environment_has():
+    envs = DenseNetSparsifyVectorEnv(3, task="planted-20", cost_weight=0.5, max_macs=0.9)
+    one = make(cost_weight=0.5, max_macs=0.9).unwrapped
+    masks = np.random.default_rng(0).random((4, E)) < 0.3
+    assert envs.evaluate(masks) == one.evaluate(masks)
+    assert [envs.score(each) for each in envs.evaluate(masks)] == [one.score(each) for each in one.evaluate(masks)]
+    assert (envs.cost_weight_value, envs.macs_limit, envs.task) == (0.5, one.macs_limit, one.task)
+    assert (envs.topology, envs.config, envs.cost.dense_macs) == (one.topology, one.config, one.cost.dense_macs)
+    assert envs.get_attr("topology") == (one.topology,) * 3
+    assert envs.call("score", one.evaluate(masks)[0]) == (one.score(one.evaluate(masks)[0]),) * 3
+
+
+@pytest.mark.parametrize("decision", ["connection", "layer", "network"])
+def test_masks_of_legal_actions(decision):
+    envs = DenseNetSparsifyVectorEnv(3, task="planted-20", decision=decision, max_macs=0.6)
+    _, infos = envs.reset()
+    for _ in range(E):
+        masks = envs.action_masks()
+        assert masks.dtype == np.bool_
+        np.testing.assert_array_equal(masks, infos["action_mask"])
+        if decision == "connection":
+            actions = envs.action_space.sample(envs.sample_mask())
+        else:
+            actions = np.array([envs.single_action_space.sample(mask) for mask in envs.sample_mask()])
+        infos = envs.step(actions)[-1]
+        if decision == "connection":
+            assert not infos["overruled"].any()
+
+
+def test_it_renders_each(capsys):
+    for mode in ("ansi", "rgb_array"):
+        envs = both(render_mode=mode, count=2)
+        for env in envs:
+            env.reset()
+            env.step([0, 1])
+        assert_same(*(env.render() for env in envs))
+    envs = DenseNetSparsifyVectorEnv(2, task="planted-20", render_mode="human")
+    envs.reset()
+    envs.step([0, 1])
+    assert capsys.readouterr().out.count("decided 1 of") == 2
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert DenseNetSparsifyVectorEnv(2, task="planted-20").reset() and both(count=2)[1].reset()
+        quiet = both(count=2)[1]
+        quiet.reset()
+        assert quiet.render() == (None, None)
+
+
+@pytest.mark.parametrize("mode", [mode.value for mode in AutoresetMode])
+def test_nothing_handed_out_is_used_again(mode):
+    envs = [both(mode, observation="flat", decision="layer", max_macs=0.8)[1] for _ in range(2)]
+    results = [env.reset() for env in envs]
+    rng = np.random.default_rng(0)
+
+    def spoil(value):
+        if isinstance(value, dict):
+            [spoil(each) for each in value.values()]
+        elif isinstance(value, np.ndarray):
+            value[...] = 1
+
+    for _ in range(16):
+        [spoil(value) for value in results[0]]
+        actions = drawn_actions(envs[0], rng)
+        results = [env.step(actions) for env in envs]
+        assert_same(*results)
+        if mode == "Disabled":
+            restart_what_is_over(envs, results[0][2].copy())
+
+
+def test_steps_outside_episodes_are_refused():
+    envs = DenseNetSparsifyVectorEnv(2, task="planted-20", decision="network", autoreset_mode="Disabled")
+    actions = np.zeros((2, E), np.int64)
+    calls = [lambda: envs.step(actions), envs.action_masks, envs.sample_mask, envs.render]
+    for call in [*calls, lambda: envs.reset(options={"reset_mask": np.array([True, False])})]:
+        with pytest.raises(ResetNeeded, match="call reset"):
+            call()
+    envs.reset()
+    envs.step(actions)
+    envs.reset(options={"reset_mask": np.array([True, False])})
+    with pytest.raises(ResetNeeded, match=r"environments \[1\] are over"):
+        envs.step(actions)
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert envs.step(actions)[2].all()
+
+
+@pytest.mark.parametrize(
+    ("decision", "actions"),
+    [
+        ("connection", 1),
+        ("connection", [0, 1]),
+        ("connection", [0, 1, 2]),
+        ("connection", [0, -1, 1]),
+        ("connection", [0.0, 1.0, 1.0]),
+        ("connection", [[0], [1], [1]]),
+        ("connection", [[0], [1], [1, 0]]),
+        ("connection", None),
+        ("connection", "011"),
+        ("layer", [0, 1, 1]),
+        ("layer", [[0, 1, 2, 0]] * 3),
+        ("layer", np.zeros((3, 4))),
+        ("layer", np.zeros((3, 5), int)),
+        ("network", np.zeros((2, 20), int)),
+    ],
+)
+def test_wrong_actions_are_refused_and_change_nothing(decision, actions):
+    envs, twin = (DenseNetSparsifyVectorEnv(3, task="planted-20", decision=decision) for _ in range(2))
+    envs.reset()
+    twin.reset()
+    with pytest.raises(InvalidValue, match=r"0 .drop. or 1 .keep."):
+        envs.step(actions)
+    right = np.ones(envs.action_space.shape, np.uint8)
+    assert_same(envs.step(right), twin.step(right.astype(bool)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"decidde": 1}, UnknownName, "Did you mean 'decided'"),
+        ({"reset_mask": [True, False, True]}, InvalidValue, "bool array"),
+        ({"reset_mask": np.array([True, False])}, InvalidValue, "bool array"),
+        ({"reset_mask": np.array([1, 0, 0])}, InvalidValue, "bool array"),
+        ({"reset_mask": np.zeros(3, bool)}, InvalidValue, "resets nothing"),
+        ({"decided": np.full((2, E), -1)}, InvalidValue, "shape"),
+        ({"decided": np.full((3, 1, E), -1)}, InvalidValue, "shape"),
+        ({"decided": np.full((3, E - 1), -1)}, InvalidValue, "entries"),
+        ({"decided": np.zeros((3, E), int)}, InvalidValue, "nothing to decide"),
+        ({"decided": np.array([[-1] * E, [-1] * E, [1] * (E - 1) + [-1]])}, InvalidValue, "MACs"),
+        ({"decided": "nonsense"}, InvalidValue, "integers"),
+    ],
+)
+def test_resets_that_cannot_be(options, error, says):
+    envs, twin = (DenseNetSparsifyVectorEnv(3, task="planted-20", max_macs=0.6) for _ in range(2))
+    for env in (envs, twin):
+        env.reset()
+        env.step([1, 0, 1])
+    with pytest.raises(error, match=says):
+        envs.reset(options=options)
+    assert_same(envs.step([1, 1, 1]), twin.step([1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"num_envs": 0}, "num_envs"),
+        ({"num_envs": True}, "num_envs"),
+        ({"num_envs": "many"}, "num_envs"),
+        ({"autoreset_mode": "Samestep"}, "Did you mean 'SameStep'"),
+        ({"autoreset_mode": None}, "autoreset mode"),
+        ({"decision": "connections"}, "Did you mean 'connection'"),
+        ({"max_macs": 3}, "max_macs"),
+    ],
+)
+def test_wrong_arguments(keywords, says):
+    with pytest.raises(AdsGymError, match=says):
+        DenseNetSparsifyVectorEnv(**{"num_envs": 2, "task": "planted-20", **keywords})
+
+
+def test_seeds_are_checked():
+    envs = DenseNetSparsifyVectorEnv(2, task="planted-20")
+    envs.reset(seed=5)
+    drawn = envs.np_random.random()
+    envs.reset(seed=[5, 9])
+    assert envs.np_random.random() == drawn == np.random.default_rng(5).random()
+    with pytest.raises(InvalidValue, match="seeds"):
+        envs.reset(seed=[1, 2, 3])
+
+
+def test_an_evaluator_that_fails_leaves_an_environment_that_goes_on():
+    class Failing(PlantedEvaluator):
+        fails = True
+
+        def evaluate(self, masks):
+            if self.fails:
+                raise OSError("no space")
+            return super().evaluate(masks)
+
+    evaluator = Failing(DenseNetConfig((3, 3)))
+    envs = DenseNetSparsifyVectorEnv(2, evaluator=evaluator, decision="network")
+    envs.reset()
+    actions = np.ones((2, envs.topology.size), np.int64)
+    with pytest.raises(OSError, match="no space"):
+        envs.step(actions)
+    evaluator.fails = False
+    assert not envs.step(actions)[2].any()  # their reset
+    assert envs.step(actions)[2].all()
