@@ -162,8 +162,8 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `data_root`: where data sets lie; default `$ADS_GYM_DATA`.
     - `render_mode`: None, "ansi" (text), "rgb_array" (uint8 [height, width, 3]), "human" (prints the text).
 
-    `gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64)` takes the same and gives the same game 64 times, in arrays
-    (`ads_gym.vector.DenseNetSparsifyVectorEnv`).
+    `gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64)` takes the same and plays 64 episodes in arrays: see
+    `ads_gym.vector.DenseNetSparsifyVectorEnv`.
 
     Strings and numbers survive `env.spec.to_json()`; an object given for `task`, `evaluator`, `reward` or `store`
     works, but not through JSON. The constructor reads the task's description and nothing else: data, weights and store

@@ -1,4 +1,5 @@
-"""Agents by name, by "module:name", or as they are. Whoever wants to be found by name registers an entry point.
+"""Agents by name, by "module:name", or as they are. Whoever wants to be found by name registers an entry point; a name
+may have a colon in it too ("sb3:ppo"), and comes before a module of that name.
 
 An agent comes in by one of two doors, and runs until `BudgetExhausted` comes out of a step or a reset:
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
-from ads_gym.errors import InvalidValue, MissingPackage, unknown_name
+from ads_gym.errors import InvalidValue, MissingPackage, NotFound, unknown_name
 from ads_gym.imports import import_object, object_name
 
 GROUP = "ads_gym.agents"  # of entry points: our own agents are registered in it as anyone's
@@ -96,8 +97,8 @@ def find_agent(agent: Any) -> LoadedAgent:
     """
     if not isinstance(agent, str):
         made, name = agent, object_name(agent)
-    elif ":" in agent:
-        made, name = import_object(agent, "agent"), agent
+    elif ":" in agent and agent not in agent_names():
+        made, name = _import(agent), agent
     else:
         made, name = _load(_registered(agent)), agent
     if not callable(made):
@@ -131,6 +132,16 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             options[key] = value
     return options
+
+
+def _import(spec: str) -> Any:
+    """What "module:name" names."""
+    try:
+        return import_object(spec, "agent")
+    except NotFound as error:
+        if any(name.startswith(spec.partition(":")[0] + ":") for name in agent_names()):  # "sb3:poo"
+            raise unknown_name("agent", spec, agent_names()) from error
+        raise
 
 
 def _registered(name: str) -> EntryPoint:

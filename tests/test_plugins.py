@@ -69,6 +69,29 @@ def test_anyones_are_found_by_name(tmp_path, monkeypatch):
         find_agent("random")
 
 
+def test_a_registered_name_with_a_colon_comes_before_a_module(tmp_path, monkeypatch):
+    for package in ("family", "faraway"):
+        (tmp_path / f"{package}.py").write_text("def play(env, seed): pass\ndef other(env, seed): pass\n")
+    (tmp_path / "faraway-1.dist-info").mkdir()
+    (tmp_path / "faraway-1.dist-info" / "METADATA").write_text("Name: faraway\nVersion: 1\n")
+    (tmp_path / "faraway-1.dist-info" / "entry_points.txt").write_text(
+        "[ads_gym.agents]\nfamily:play = faraway:other\nkin:play = faraway:play\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    agent = find_agent("family:play")
+    assert (agent.name, agent.make.__module__, agent.make.__name__) == ("family:play", "faraway", "other")
+    assert find_agent("family:other").make.__module__ == "family"
+    with pytest.raises(UnknownName, match="Did you mean 'kin:play'"):
+        find_agent("kin:plya")
+
+
+def test_stable_baselines3s_are_found_by_name():
+    for name in ("ppo", "recurrent", "maskable"):
+        agent = find_agent(f"sb3:{name}")
+        assert (agent.name, agent.num_envs, agent.observation, agent.learns) == (f"sb3:{name}", 8, "flat", False)
+        agent.check_options({"learning_rate": 1e-3})
+
+
 @pytest.mark.parametrize(
     ("agent", "error", "says"),
     [
