@@ -32,8 +32,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """[n, in_channels, h, w] -> [n, growth, h, w]; `gate` [in_channels] multiplies what the convolution reads."""
-        x = self.conv1(_gated(functional.relu(self.norm1(x)), gate))
-        return self.conv2(functional.relu(self.norm2(x))) if self.bottleneck else x
+        x = self.conv1(_gated(functional.relu(self.norm1(x), inplace=True), gate))
+        return self.conv2(functional.relu(self.norm2(x), inplace=True)) if self.bottleneck else x
 
 
 class Transition(nn.Module):
@@ -46,7 +46,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """[n, in_channels, h, w] -> [n, out_channels, h // 2, w // 2]."""
-        return functional.avg_pool2d(self.conv(_gated(functional.relu(self.norm(x)), gate)), 2)
+        return functional.avg_pool2d(self.conv(_gated(functional.relu(self.norm(x), inplace=True), gate)), 2)
 
 
 def stem(config: DenseNetConfig) -> "OrderedDict[str, nn.Module]":

@@ -9,9 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ads_gym.architecture import Architecture
+from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
 from ads_gym.nets.densenet import DenseNet, Transition, kept_channels, kept_sources, modules, read_out, source_widths
+from ads_gym.nets.folded import fold
+from ads_gym.nets.layout import in_chunks, memory_format
+
+__all__ = ["SparseDenseNet", "build_sparse", "calibrate", "fold", "load", "save"]
 
 
 class SparseDenseNet(nn.Module):
@@ -31,14 +35,21 @@ class SparseDenseNet(nn.Module):
         widths = source_widths(architecture.config)
         reads = [sum(w[src] for src in sources) for sources, w in zip(self.sources, widths, strict=True)]
         self.features, self.classifier = modules(architecture.config, reads)
+        self.widest = _widest(architecture.config, reads)  # numbers in the widest map that one image becomes
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1]."""
+        if self.training or torch.is_grad_enabled():
+            return self._logits(images)
+        layout = memory_format(images)
+        return in_chunks(lambda part: self._logits(part, layout), images, self.widest)
+
+    def _logits(self, images: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
         sources = iter(self.sources)
         nodes, x = [], images
         for child in self.features:
             if isinstance(child, nn.Sequential):  # a dense block
-                nodes = [x]
+                nodes = [x.to(memory_format=layout)]
                 for layer in child:
                     nodes.append(layer(_read(nodes, next(sources))))
                 x = _read(nodes, next(sources))
@@ -144,6 +155,13 @@ def load(path: str | Path) -> SparseDenseNet:
 
 def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
     return torch.cat([nodes[src] for src in sources], dim=1) if len(sources) > 1 else nodes[sources[0]]
+
+
+def _widest(config: DenseNetConfig, reads: list[int]) -> int:
+    """The largest product of channels and pixels that a destination reads, or that a bottleneck puts between."""
+    pixels = [block.height * block.width for block in config.geometry for _ in range(block.layers + 1)]
+    between = 4 * config.growth if config.bottleneck else 0
+    return max(max(channels, between) * size for channels, size in zip(reads, pixels, strict=True))
 
 
 def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
