@@ -4,8 +4,8 @@ Measured in float32 on one core with AVX-512, layers of 12 outputs that read 16 
 batches of 8 and 64: convolutions of channels_last maps ran at 73 to 85 GFLOP/s, those of plain maps at 25 to 55 (of one
 image: 26 to 82 and 38 to 73). Maps that leave the cache, or are so large that the system must find fresh pages for
 them, made batch_norm up to eight times as slow: hence chunks. In chunks of eight, reading four sources side by side
-(`cat`, clamp, one convolution) took 1.17 ms; a convolution for each, summed, 1.29; each source written into its place of
-a prepared map, then one convolution, 1.18. So side by side is the only way here, and the shortest.
+(`cat`, clamp, one convolution) took 1.17 ms; a convolution for each, summed, 1.29; each source written into its place
+of a prepared map, then one convolution, 1.18. So side by side is the only way here, and the shortest.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,69 @@
+"""`ads-gym latency`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ads_gym.cli.options import DeviceOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ads_gym.nets.latency import Latency, Spread
+
+
+def latency(
+    file: Annotated[
+        Path, typer.Argument(help="An architecture's JSON file, a saved network, or a run folder.", metavar="FILE")
+    ],
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Images at a time; may be repeated. Default: 1 and 64.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Timed calls of each network.")] = 30,
+    fold: Annotated[bool, typer.Option(help="Fold BatchNorm into the convolutions of both networks.")] = True,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure how long a sparse network takes, and the dense one beside it, in float32.
+
+    Weights are random, for the time does not depend on them. The two take
+    turns; each time is a median, with 10th and 90th percentile behind it.
+    """
+    from rich.console import Console
+
+    from ads_gym.architecture import Architecture
+    from ads_gym.nets.latency import measure_latency
+    from ads_gym.runs.folder import RunFolder
+
+    path = RunFolder(file).best if file.is_dir() else file
+    if path.suffix == ".safetensors" or not (path.suffix or path.exists()):  # a saved network by one of its names
+        path = path.with_suffix(".json")
+    architecture = Architecture.read(path)
+    measured = [
+        measure_latency(architecture, images, folded=fold, device=device, repeats=repeats)
+        for images in batch or (1, 64)
+    ]
+    first, console = measured[0], Console()
+    folded = "BatchNorm folded" if fold else "not folded"
+    print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
+    print(f"relative MACs {first.relative_macs:.3f}: a ratio of {1 / first.relative_macs:.2f} is what the work says")
+    console.print(_table(measured))
+    for line in measured:
+        if line.verdict:
+            print(line.verdict)
+
+
+def _table(measured: "list[Latency]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("batch", "dense, ms", "sparse, ms", "dense / sparse"):
+        table.add_column(name, justify="right")
+    for line in measured:
+        table.add_row(str(line.batch), _told(line.dense, 1e3), _told(line.sparse, 1e3), _told(line.ratio))
+    return table
+
+
+def _told(spread: "Spread", unit: float = 1.0) -> str:
+    return f"{spread.median * unit:.2f} ({spread.low * unit:.2f}-{spread.high * unit:.2f})"

@@ -1,0 +1,126 @@
+"""Measured latency: what a sparse network saves in time, beside the dense network it came from."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ads_gym.architecture import Architecture
+from ads_gym.devices import resolve_device
+from ads_gym.errors import InvalidValue
+from ads_gym.nets.cost import CostTable
+from ads_gym.nets.sparse import SparseDenseNet, fold
+
+WARM_UP = 3  # untimed calls: they find their algorithms and pages
+MOST_IMAGES, MOST_REPEATS = 4_096, 10_000
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What many repeats of one measurement say."""
+
+    median: float
+    low: float  # 10th percentile
+    high: float  # 90th percentile
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> "Spread":
+        """Of at least one value."""
+        low, median, high = np.percentile(values, [10, 50, 90])
+        return cls(float(median), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Dense and sparse, one after the other, on the same images."""
+
+    batch: int  # images
+    folded: bool  # both, or neither
+    device: str  # cpu, or what CUDA calls its own
+    threads: int  # that one convolution may use on the CPU
+    repeats: int
+    relative_macs: float  # of the sparse network
+    dense: Spread  # seconds for a batch
+    sparse: Spread
+    ratio: Spread  # dense / sparse, repeat by repeat
+    faster: float  # share of the repeats in which the sparse network was, 0 to 1
+
+    @property
+    def verdict(self) -> str:
+        """Empty where the sparse network was faster in nine repeats of ten; else a sentence that says what is amiss."""
+        if self.ratio.median <= 1:
+            return f"No gain at batch {self.batch}: the sparse network is not faster."
+        if self.faster < 0.9:
+            return (
+                f"No certain gain at batch {self.batch}: the sparse network was faster in {self.faster:.0%} of the "
+                "repeats. More of them, or a quieter machine, would tell."
+            )
+        return ""
+
+
+def measure_latency(
+    architecture: Architecture,
+    batch: int = 64,
+    *,
+    folded: bool = True,
+    device: str = "cpu",
+    repeats: int = 30,
+) -> Latency:
+    """Time of a batch through the sparse network of `architecture`, and through the dense one of its config.
+
+    Both are of the same class, in float32, with random weights (the time does not depend on them), and take turns.
+
+    Args:
+        architecture: what the sparse network keeps.
+        batch: images, 1 to 4,096.
+        folded: both as `fold` makes them, else both as they are, in eval mode.
+        device: "cpu", "cuda", "cuda:N" or "auto".
+        repeats: timed calls of each, 1 to 10,000; three untimed ones go before.
+
+    Raises:
+        InvalidValue: a number out of range, no such kind of device, or a batch that finds no memory.
+        DeviceUnavailable: a device that this machine lacks.
+    """
+    for what, value, most in (("batch", batch, MOST_IMAGES), ("repeats", repeats, MOST_REPEATS)):
+        if not 1 <= value <= most:
+            raise InvalidValue(f"{what} must lie between 1 and {most:,}, got {value}.")
+    where, topology = resolve_device(device), architecture.topology
+    dense = Architecture(architecture.config, topology.dense(), architecture.scope)
+    try:
+        networks = [SparseDenseNet(each).to(where).eval() for each in (dense, architecture)]
+        images = torch.rand(batch, *architecture.config.image_shape, device=where) * 2 - 1
+        seconds = _in_turn([fold(each) if folded else each for each in networks], images, repeats)
+    except torch.OutOfMemoryError as error:
+        raise InvalidValue(f"there is no memory on {where} for a batch of {batch}: take a smaller one.") from error
+    ratios = seconds[:, 0] / seconds[:, 1]
+    return Latency(
+        batch=batch,
+        folded=folded,
+        device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
+        threads=torch.get_num_threads(),
+        repeats=repeats,
+        relative_macs=float(CostTable(architecture.config, architecture.scope).relative_macs(architecture.mask)),
+        dense=Spread.of(seconds[:, 0]),
+        sparse=Spread.of(seconds[:, 1]),
+        ratio=Spread.of(ratios),
+        faster=float((ratios > 1).mean()),
+    )
+
+
+@torch.inference_mode()
+def _in_turn(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor, repeats: int) -> NDArray[np.float64]:
+    """float64 [repeats, networks]: seconds of each call."""
+    wait: Callable[[], None] = torch.cuda.synchronize if images.is_cuda else lambda: None
+    seconds = np.empty((WARM_UP + repeats, len(networks)))
+    for repeat in range(len(seconds)):
+        for index, network in enumerate(networks):
+            wait()  # a CUDA call returns before its work is done
+            start = time.perf_counter()
+            network(images)
+            wait()
+            seconds[repeat, index] = time.perf_counter() - start
+    return seconds[WARM_UP:]
