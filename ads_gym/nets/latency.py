@@ -114,11 +114,15 @@ def measure_latency(
 @torch.inference_mode()
 def _in_turn(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor, repeats: int) -> NDArray[np.float64]:
     """float64 [repeats, networks]: seconds of each call."""
-    wait: Callable[[], None] = torch.cuda.synchronize if images.is_cuda else lambda: None
+
+    def wait() -> None:  # a CUDA call returns before its work is done
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
+
     seconds = np.empty((WARM_UP + repeats, len(networks)))
     for repeat in range(len(seconds)):
         for index, network in enumerate(networks):
-            wait()  # a CUDA call returns before its work is done
+            wait()
             start = time.perf_counter()
             network(images)
             wait()
