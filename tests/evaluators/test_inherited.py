@@ -11,6 +11,9 @@ from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
+from ads_gym.evaluators.walk import Walk, numbers_an_image
+from ads_gym.nets.cost import CostTable
+from ads_gym.nets.densenet import kept_sources
 from ads_gym.nets.scoring import score_logits
 from ads_gym.tasks import Task
 from ads_gym.topology import Scope
@@ -20,7 +23,13 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 def small_chunks(monkeypatch):
     """VALID of the tests in several chunks, the last one smaller."""
-    monkeypatch.setattr(inherited, "chunk_images", lambda config, dtype: 20)
+    monkeypatch.setattr(inherited, "chunk_images", lambda config, dtype, limit: 20)
+
+
+def evaluator_of(config, images=20):
+    """On random images, as many to calibrate as to score."""
+    calibration, valid = random_images(config, images, 1), random_images(config, images, 2)
+    return InheritedEvaluator(trained_looking(config), calibration, valid, device="cpu")
 
 
 def masks_of(topology, n, seed=0):
@@ -84,6 +93,60 @@ def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
     stored.evaluate(masks[::2])
     assert stored.evaluate(masks) == together
     assert evaluator.evaluate(masks[:0]) == []
+
+
+@pytest.mark.parametrize("config", [KINDS[0], KINDS[3]], ids=str)
+def test_what_a_walk_has_no_room_to_hold_it_computes_again_to_the_same_bits(config):
+    evaluator = evaluator_of(config)
+    images, parts = evaluator._calibration, evaluator._parts
+    plans = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 40))
+    holding, forgetful = Walk(parts, images, 1 << 30), Walk(parts, images, 5_000)
+    for plan in plans:
+        alone = Walk(parts, images, 0)(plan)
+        for path in (holding(plan), forgetful(plan)):
+            for node, same in zip(path, alone, strict=True):
+                assert torch.equal(node.maps, same.maps)
+
+
+def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
+    config = KINDS[0]
+    supernet, images = trained_looking(config), [random_images(config, n, 1) for n in (30, 400)]
+    masks = masks_of(CostTable(config).topology, 6)
+    wide = InheritedEvaluator(supernet, *images, device="cpu")
+    limit = sum(numbers_an_image(config)) * 4 * 50  # bytes of 50 images
+    narrow = InheritedEvaluator(supernet, *images, device="cpu", memory_limit=limit)
+    assert wide._chunk > narrow._chunk == 50
+    assert narrow.fingerprint != wide.fingerprint  # another chunk may move the last bits
+    least = InheritedEvaluator(supernet, *images, device="cpu", memory_limit=1)
+    for other in (narrow, least):
+        for a, b in zip(other.evaluate(masks), wide.evaluate(masks), strict=True):
+            assert a.loss == pytest.approx(b.loss, abs=1e-5)
+
+
+def test_numbers_an_image_are_what_the_longest_path_holds():
+    for config in KINDS:
+        evaluator = evaluator_of(config, 3)
+        path = Walk(evaluator._parts, evaluator._calibration, 1 << 30)(
+            kept_sources(config, evaluator.topology.dense(), Scope.LAYERS)
+        )
+        maps = sum(node.maps[0].numel() for node in path[:-1])
+        contributions = sum(term[0].numel() for node in path for term in node.contributions.values())
+        assert numbers_an_image(config) == (maps, contributions)
+
+
+def test_threads_change_no_bit(monkeypatch):
+    small_chunks(monkeypatch)
+    config = KINDS[3]
+    evaluator = evaluator_of(config, 33)
+    masks = masks_of(evaluator.topology, 7)
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(evaluator.evaluate(masks))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
 
 
 def test_on_the_shipped_supernet_dense_is_good_and_the_chain_is_not():
