@@ -58,7 +58,8 @@ class Walk:
     """
 
     def __init__(self, parts: "Parts", images: Tensor, room: int) -> None:
-        self._parts, self._images, self._room = parts, images, room
+        self._parts, self._room = parts, room
+        self._images = images.contiguous(memory_format=parts.layout)  # what is computed of them keeps it
         self._path: list[Node] = []
         self._plan: list[Sources] = []  # what the destinations on the path read
 
@@ -206,7 +207,11 @@ class ClassifierDestination(Destination):
 
 
 class Parts:
-    """A copy of a supernet, taken apart: the stem, and every destination, block by block."""
+    """A copy of a supernet, taken apart: the stem, and every destination, block by block.
+
+    Convolutions to 12 channels are 1.4 times as fast with channels last (a CPU of 16 lanes, 32 x 32 pixels), those to
+    8 or fewer are not.
+    """
 
     def __init__(self, supernet: DenseNet, device: torch.device, dtype: torch.dtype) -> None:
         network = DenseNet(supernet.config)
@@ -226,6 +231,8 @@ class Parts:
             else:
                 stem.add_module(name, child)
         self.stem = Stem(stem)
+        is_wide = supernet.config.growth > 8 or device.type == "cuda"
+        self.layout = torch.channels_last if is_wide else torch.contiguous_format  # what convolves faster
 
 
 def numbers_an_image(config: DenseNetConfig) -> tuple[int, int]:
