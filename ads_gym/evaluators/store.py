@@ -148,7 +148,7 @@ def check_metrics(metrics: list[Metrics], count: int) -> list[Metrics]:
     for values in metrics:
         if not isinstance(values, Metrics):
             raise InvalidValue(f"an evaluator gives Metrics, got {values!r:.60}.")
-        if any(isnan(value) for value in astuple(values)):
+        if any(isnan(value) for value in vars(values).values()):
             raise InvalidValue(f"the evaluator gave a value that is no number: {values}.")
     return [Metrics(**{name: _KINDS[name](value) for name, value in vars(values).items()}) for values in metrics]
 
