@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from ads_gym.cli.app import app
+from ads_gym.cli.bench import bench
 from ads_gym.cli.latency import latency
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
@@ -17,6 +18,7 @@ app.command()(search)
 app.command()(retrain)
 app.command()(show)
 app.command()(latency)
+app.command()(bench)
 app.command()(tasks)
 app.command()(agents)
 app.command("train-supernet")(train_supernet)
