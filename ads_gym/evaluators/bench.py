@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +55,14 @@ class Pace:
         return self.work.traffic / self.counted * self.rate
 
 
+class Measured(NamedTuple):
+    """Paces beside what the machine can do."""
+
+    machine: Machine  # the best of all repeats
+    paces: list[Pace]
+    peak: int  # bytes that the process held at most, 0 = unknown
+
+
 @dataclass(frozen=True)
 class Bench:
     """What `measure_evaluator` found."""
@@ -87,29 +96,36 @@ def measure_evaluator(task: Task, device: str = "auto", masks: int = 64, repeats
     where = resolve_device(device)
     valid, calibration = len(task.images(Split.VALID).labels), len(task.calibration().labels)
     before = peak_memory(where)
-    evaluator, rng = InheritedEvaluator.of(task, device=device), np.random.default_rng(0)
-
-    def draw(kind: str) -> Batches:
-        return unseen(KINDS[kind](evaluator.topology, masks, rng))
-
-    paces = [_counted(evaluator, kind, draw(kind), valid + calibration) for kind in KINDS]
-    machines, peak = [], 0
-    for _ in range(repeats):
-        for pace in paces:
-            _time(evaluator, draw(pace.kind), pace)
-        peak = peak or peak_memory(where)  # before the machine's own measurement takes memory
-        machines.append(measure_machine(where))
+    evaluator = InheritedEvaluator.of(task, device=device)
+    measured = measure_paces(evaluator, valid + calibration, masks, repeats)
     return Bench(
         device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         threads=torch.get_num_threads(),
         decisions=evaluator.topology.size,
         valid=valid,
         calibration=calibration,
-        machine=Machine(*map(max, zip(*map(astuple, machines), strict=True))),
-        paces=paces,
-        peak=peak,
-        growth=peak - before,
+        machine=measured.machine,
+        paces=measured.paces,
+        peak=measured.peak,
+        growth=measured.peak - before,
     )
+
+
+def measure_paces(evaluator: InheritedEvaluator, images: int, masks: int, repeats: int) -> Measured:
+    """Times any such evaluator, as `measure_evaluator` does; `images` are both of VALID and for calibration."""
+    rng = np.random.default_rng(0)
+
+    def draw(kind: str) -> Batches:
+        return unseen(KINDS[kind](evaluator.topology, masks, rng))
+
+    paces = [_counted(evaluator, kind, draw(kind), images) for kind in KINDS]
+    machines, peak = [], 0
+    for _ in range(repeats):
+        for pace in paces:
+            _time(evaluator, draw(pace.kind), pace)
+        peak = peak or peak_memory(evaluator.device)  # before the machine's own measurement takes memory
+        machines.append(measure_machine(evaluator.device))
+    return Measured(Machine(*map(max, zip(*map(astuple, machines), strict=True))), paces, peak)
 
 
 def _counted(evaluator: InheritedEvaluator, kind: str, batches: Batches, images: int) -> Pace:
