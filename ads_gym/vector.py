@@ -124,7 +124,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
                 raise ResetNeeded("there are no episodes yet: call reset() without a reset_mask first.")
             self._episodes = Episodes(self.one.rules, self.num_envs)
         self._restart(self._episodes, np.flatnonzero(which), given)
-        self._over &= ~which
+        self._over = self._over & ~which
         infos = self._told(self._episodes, *self._nothing_done())
         if not which.all():
             for array in infos.values():
@@ -139,15 +139,17 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             actions: integers [N] (decision "connection") or [N, S], 0 (drop) or 1 (keep).
 
         Raises:
-            ResetNeeded: before the first reset; with autoreset disabled, after an end.
+            ResetNeeded: before the first reset; with autoreset disabled, after an end; in any mode, after a step whose
+                evaluation failed.
             InvalidValue: actions outside the action space; then nothing has changed.
         """
         episodes, over, weight = self._running(), self._over, self.cost_weight_value
         outcomes = episodes.apply(self._bits(actions))
         self._display.update(outcomes)
-        self._over = ended = episodes.over & ~over
         if over.any():  # this step is their reset, and the action did nothing there
             self._restart(episodes, np.flatnonzero(over), None)
+            self._over = np.zeros_like(over)
+        ended = episodes.over
         rewards = 0.0 - weight * (outcomes.spent / self.one.rules.span)
         infos = self._told(episodes, outcomes.executed, outcomes.overruled)
         if not ended.any():
@@ -158,6 +160,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             if self._mode is AutoresetMode.SAME_STEP:
                 infos = self._turn_over(episodes, ended, infos, told)
             else:
+                self._over = ended  # not before they are scored: that may fail
                 infos = _with_masks(infos) | told
         self._picture()
         return self._display(episodes, weight), rewards, ended.copy(), np.zeros(self.num_envs, np.bool_), infos
@@ -229,6 +232,12 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
     def _running(self) -> Episodes:
         """The episodes, if a step may follow."""
         episodes = self._begun()
+        unscored = np.flatnonzero(episodes.over & ~self._over).tolist()
+        if unscored:
+            raise ResetNeeded(
+                f"the episodes of environments {unscored} are decided but not scored, their evaluation failed: "
+                "call reset() before the next step()."
+            )
         if self._mode is AutoresetMode.DISABLED and self._over.any():
             raise ResetNeeded(
                 f"the episodes of environments {np.flatnonzero(self._over).tolist()} are over, every connection is "
@@ -288,7 +297,6 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         for row in rows:
             observations[row] = last[row].copy()
         self._restart(episodes, rows, None)
-        self._over = np.zeros_like(ended)
         executed, overruled = infos["executed"], infos["overruled"]
         executed[ended], overruled[ended] = UNDECIDED, 0
         aside = {"final_obs": observations, "final_info": _with_masks(final, ended) | told}

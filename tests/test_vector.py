@@ -331,21 +331,49 @@ def test_seeds_are_checked():
         envs.reset(seed=[1, 2, 3])
 
 
-def test_an_evaluator_that_fails_leaves_an_environment_that_goes_on():
-    class Failing(PlantedEvaluator):
-        fails = True
+class Failing(PlantedEvaluator):
+    """Raises `error` as often as it is set."""
 
-        def evaluate(self, masks):
-            if self.fails:
-                raise OSError("no space")
-            return super().evaluate(masks)
+    error: BaseException | None = None
 
+    def evaluate(self, masks):
+        if self.error is not None:
+            raise self.error
+        return super().evaluate(masks)
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])
+@pytest.mark.parametrize("mode", [mode.value for mode in AutoresetMode])
+def test_an_evaluation_that_fails_is_no_end_and_asks_for_a_reset(mode, error):
     evaluator = Failing(DenseNetConfig((3, 3)))
-    envs = DenseNetSparsifyVectorEnv(2, evaluator=evaluator, decision="network")
+    settings = {"evaluator": evaluator, "cost_weight": 0.5, "decision": "network", "autoreset_mode": mode}
+    envs, twin = (DenseNetSparsifyVectorEnv(2, **settings) for _ in range(2))
     envs.reset()
     actions = np.ones((2, envs.topology.size), np.int64)
-    with pytest.raises(OSError, match="no space"):
+    evaluator.error = error
+    with pytest.raises(type(error)):
         envs.step(actions)
-    evaluator.fails = False
-    assert not envs.step(actions)[2].any()  # their reset
-    assert envs.step(actions)[2].all()
+    evaluator.error = None
+    for which in ([True, False], [False, True]):
+        with pytest.raises(ResetNeeded, match="not scored"):
+            envs.step(actions)
+        envs.reset(options={"reset_mask": np.array(which)})
+    twin.reset()
+    for _ in range(2):
+        assert_same(*(env.step(actions) for env in (envs, twin)))
+        if mode == "Disabled":
+            assert_same(*(env.reset() for env in (envs, twin)))
+
+
+def test_an_evaluation_that_fails_in_a_step_that_resets_others_spoils_nothing_of_theirs():
+    evaluator = Failing(DenseNetConfig((3,)))
+    envs = DenseNetSparsifyVectorEnv(2, evaluator=evaluator)
+    assert envs.topology.size == 3
+    envs.reset(options={"decided": np.array([[1, 1, -1], [1, -1, -1]])})
+    assert envs.step([1, 1])[2].tolist() == [True, False]
+    evaluator.error = OSError("no space")
+    with pytest.raises(OSError, match="no space"):  # environment 0 is reset, the end of 1 is not scored
+        envs.step([1, 1])
+    evaluator.error = None
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert envs.step([1, 1])[-1]["executed"].tolist() == [[1], [1]]
