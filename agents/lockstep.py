@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from ads_gym.agents.game import Game, Played
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array
+from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 
 class Moment(NamedTuple):
@@ -29,7 +30,8 @@ class Lockstep:
     """Plays n environments at once, one connection a step.
 
     Args:
-        env: a vector env that resets at the next step (Gymnasium's default) and has `get_attr`, or a single env.
+        env: `DenseNetSparsifyVectorEnv` or a `SyncVectorEnv`, wrapped or not, that resets at the next step (Gymnasium's
+            default); or a single env.
 
     Attributes:
         game: what all of them play.
@@ -38,14 +40,16 @@ class Lockstep:
         gives_bits: whether an episode has begun with bits given.
 
     Raises:
-        InvalidValue: another decision mode or observation, or another way of resetting.
+        InvalidValue: another env, decision mode or observation, or another way of resetting.
     """
 
     def __init__(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
         envs = SyncVectorEnv([lambda: env]) if isinstance(env, gym.Env) else env
-        if not isinstance(envs, VectorEnv) or not hasattr(envs.unwrapped, "get_attr"):
+        plain = envs.unwrapped if isinstance(envs, VectorEnv) else envs
+        if not isinstance(plain, SyncVectorEnv | DenseNetSparsifyVectorEnv):  # others cannot hand out what they play
             raise InvalidValue(
-                f"this agent needs a single env, or a vector env with get_attr, got {type(env).__name__}."
+                "this agent needs a single env, a vector env as gym.make_vec('ads_gym:DenseNetSparsify-v0') makes it, "
+                f"or a SyncVectorEnv; got {type(plain).__name__}."
             )
         if envs.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
             raise InvalidValue("this agent needs a vector env with autoreset_mode NEXT_STEP, Gymnasium's default.")
@@ -53,7 +57,7 @@ class Lockstep:
             raise InvalidValue("this agent decides one connection after another: use decision 'connection'.")
         if len(envs.single_observation_space.shape or ()) != 3:
             raise InvalidValue("this agent reads adjacency matrices: use observation 'matrix'.")
-        self._envs, self._one = envs, envs.unwrapped.get_attr("unwrapped")[0]  # a single env: what all of them share
+        self._envs, self._one = envs, plain.get_attr("unwrapped")[0]  # a single env: what all of them share
         self.game = Game.of(self._one)
         self.cost_weight = float(self._one.cost_weight_value)
         self.steps = 0

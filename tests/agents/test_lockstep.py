@@ -1,5 +1,7 @@
 """Episodes side by side: whatever vector env it is, the same is played, paid for and cut."""
 
+import functools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from agentgames import masks_of, planted, recorded, run, side_by_side, single
 
 from ads_gym.agents.lockstep import Lockstep
 from ads_gym.agents.reinforce import Reinforce
+from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.errors import BudgetExhausted, InvalidValue
 from ads_gym.vector import DenseNetSparsifyVectorEnv
 
@@ -82,9 +85,27 @@ def test_a_budgeted_vector_env_has_what_the_one_inside_has(tmp_path):
         (lambda: DenseNetSparsifyVectorEnv(2, task="planted-20", decision="layer"), "decision 'connection'"),
         (lambda: DenseNetSparsifyVectorEnv(2, task="planted-20", observation="flat"), "observation 'matrix'"),
         (lambda: None, "single env"),
-        (gym.vector.VectorEnv, "get_attr"),
+        (gym.vector.VectorEnv, "SyncVectorEnv; got VectorEnv"),
+        (lambda: gym.make_vec("CartPole-v1", 2), "got CartPoleVectorEnv"),
     ],
 )
 def test_what_it_cannot_play(make, says):
     with pytest.raises(InvalidValue, match=says):
         Lockstep(make())
+
+
+def test_environments_in_other_processes_are_refused():
+    make = functools.partial(DenseNetSparsifyEnv, task="planted-20")
+    envs = gym.vector.AsyncVectorEnv([make], context="spawn")
+    try:
+        with pytest.raises(InvalidValue, match="SyncVectorEnv; got AsyncVectorEnv"):
+            Reinforce(envs)
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("kind", [sync, side_by_side])
+def test_wrapped_environments_are_played(tmp_path, kind):
+    record = recorded(tmp_path, planted(3, 3), 40)
+    run(Reinforce, gym.wrappers.vector.RecordEpisodeStatistics(kind(record)), warmup=4)
+    assert len(record.history.rows) == len(set(masks_of(record))) > 4
