@@ -1,13 +1,17 @@
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import ads_gym
+from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.errors import AdsGymError, InvalidValue, MissingPackage, NotFound, UnknownName
 from ads_gym.evaluators.base import Metrics
 from ads_gym.imports import import_object, import_package
 from ads_gym.rewards import check_cost_weight, resolve_reward
+from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 METRICS = Metrics(0.9, 0.8, 0.3, 10, 20, 0.5, 0.25)
 
@@ -22,6 +26,17 @@ def cheap(metrics: Metrics) -> float:
 )
 def test_rewards_by_name_and_as_functions(reward, value):
     assert resolve_reward(reward)(METRICS) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("make", [DenseNetSparsifyEnv, DenseNetSparsifyVectorEnv])
+@pytest.mark.parametrize("reward", ["accuracy", "soft", "loss"])
+def test_an_environment_pickles_with_each(reward, make):
+    env = make(task="planted-20", reward=reward, decision="network")
+    again = pickle.loads(pickle.dumps(env))
+    env.reset()
+    again.reset()
+    actions = np.ones(env.action_space.shape, np.int64)
+    assert again.step(actions)[1] == env.step(actions)[1] != 0
 
 
 @pytest.mark.parametrize(
