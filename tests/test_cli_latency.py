@@ -18,6 +18,9 @@ def run(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     architecture = Architecture(CONFIG, [True, False] * 3)
     save(SparseDenseNet(architecture), tmp_path / "run/best")
+    save(SparseDenseNet(architecture), tmp_path / "net.v2")
+    huge = Architecture(DenseNetConfig((3,), 4, 4, "conv3", image_shape=(3, 1 << 20, 1 << 20)), [True] * 3)
+    (tmp_path / "huge.json").write_text(huge.to_json())
     (tmp_path / "plain.json").write_text(architecture.to_json())
     (tmp_path / "net").write_text(architecture.to_json())
     (tmp_path / "damaged.json").write_text("{")
@@ -25,7 +28,9 @@ def run(capsys, monkeypatch, tmp_path):
     return lambda *arguments: run_here(capsys, "latency", *arguments)
 
 
-@pytest.mark.parametrize("file", ["run", "run/best", "run/best.json", "run/best.safetensors", "plain.json", "net"])
+@pytest.mark.parametrize(
+    "file", ["run", "run/best", "run/best.json", "run/best.safetensors", "plain.json", "net", "net.v2"]
+)
 def test_it_reads_an_architecture_by_any_of_its_names(run, file):
     done = run(file, *QUICK)
     assert (done.code, done.err) == (0, "")
@@ -70,3 +75,9 @@ def test_bad_input_is_one_clear_line(run, arguments, says):
     done = run(*arguments)
     assert done.code == 2 and done.out == ""
     assert done.err.startswith("Error: ") and done.err.count("\n") == 1 and says in done.err
+
+
+def test_a_network_too_large_for_this_machine_is_told_in_a_line(run):
+    done = run("huge.json", *QUICK, "--batch", 4096)
+    assert done.code == 2
+    assert "no memory on cpu for this network and a batch of 4096" in " ".join(done.err.split())

@@ -33,11 +33,12 @@ def latency(
 
     from ads_gym.architecture import Architecture
     from ads_gym.nets.latency import measure_latency
+    from ads_gym.nets.sparse import saved_files
     from ads_gym.runs.folder import RunFolder
 
     path = RunFolder(file).best if file.is_dir() else file
-    if path.suffix == ".safetensors" or not (path.suffix or path.exists()):  # a saved network by one of its names
-        path = path.with_suffix(".json")
+    if path.suffix == ".safetensors" or not path.exists():  # a saved network by one of its names
+        path = saved_files(path)[0]
     architecture = Architecture.read(path)
     measured = [
         measure_latency(architecture, images, folded=fold, device=device, repeats=repeats)

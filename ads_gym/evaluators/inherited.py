@@ -12,7 +12,8 @@ the number of threads changes no bit either.
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from ads_gym.topology import BoolArray, Scope, Topology
 if TYPE_CHECKING:
     from ads_gym.tasks import Task
 
-ARITHMETIC = 2  # goes up when the same mask may come out with other last bits
+ARITHMETIC = 3  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes
 CHUNK_BYTES = 8 << 20  # of the widest block's maps in one chunk of VALID: about what a cache holds
 Job = TypeVar("Job")
@@ -49,8 +50,8 @@ class InheritedEvaluator:
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA where there is one.
         dtype: of weights and feature maps.
         memory_limit: bytes that feature maps may take while masks are evaluated, and between batches. It never fails:
-            with less, more is computed twice, and at last VALID goes in smaller chunks. (The maps of the calibration
-            images are needed at once, whatever the limit.)
+            with less, more is computed twice, fewer walks go side by side, and at last VALID goes in smaller chunks.
+            (The maps of the calibration images are needed at once, whatever the limit.)
 
     Raises:
         DeviceUnavailable: this machine has no such device.
@@ -70,7 +71,7 @@ class InheritedEvaluator:
         self.config: DenseNetConfig = supernet.config
         self.topology = Topology(self.config.blocks, Scope(scope))
         self._cost = CostTable(self.config, self.topology.scope)
-        self._chunk = chunk_images(self.config, dtype, memory_limit)
+        self._chunk = chunk_images(self.config, dtype, memory_limit, self.device)
         self._memory_limit = memory_limit
         self.fingerprint = _fingerprint(self, supernet, calibration, valid)
         self._parts = Parts(supernet, self.device, dtype)
@@ -101,7 +102,10 @@ class InheritedEvaluator:
         masks = self.topology.check_masks(masks)
         if not len(masks):
             return []
-        scores = torch.stack([score_logits(logits, self._labels) for logits in self._logits(masks)])
+        logits = self._logits(masks)
+        (scores,) = _side_by_side(
+            lambda rows: torch.stack([score_logits(row, self._labels) for row in rows]), [logits], 1
+        )
         return with_cost(self._cost, masks, scores.cpu().tolist())
 
     def logits(self, mask: BoolArray) -> Tensor:
@@ -112,48 +116,70 @@ class InheritedEvaluator:
         plans = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
         order = sorted(range(len(plans)), key=plans.__getitem__)
         ordered = [plans[i] for i in order]
-        threads = 1 if self.device.type == "cuda" else torch.get_num_threads()  # one fills a GPU
-        room = self._memory_limit // threads
+        maps, contributions = (number * self.dtype.itemsize for number in numbers_an_image(self.config))
+        calibrating = self._walks(len(self._calibration) * maps)
+        scoring = self._walks(self._chunk * (maps + contributions))
 
         def statistics(plans: Sequence[list[Sources]]) -> list[list[Statistics]]:
-            walk = Walk(self._parts, self._calibration, room)
+            walk = Walk(self._parts, self._calibration, self._memory_limit // calibrating)
             return [[node.statistics for node in walk(plan)] for plan in plans]
 
         def logits(images: Tensor) -> list[Tensor]:
-            walk = Walk(self._parts, images, room)
+            walk = Walk(self._parts, images, self._memory_limit // scoring)
             return [walk(*each)[-1].maps for each in zip(ordered, known, strict=True)]
 
-        share = -(-len(ordered) // threads)
+        share = -(-len(ordered) // calibrating)
         shares = [ordered[start : start + share] for start in range(0, len(ordered), share)]
-        known = [each for part in _side_by_side(statistics, shares, threads) for each in part]
-        chunks = _side_by_side(logits, self._valid, threads)
+        known = [each for part in _side_by_side(statistics, shares, calibrating) for each in part]
+        chunks = _side_by_side(logits, self._valid, scoring)
         rows = dict(zip(order, zip(*chunks, strict=True), strict=True))
         return [torch.cat(rows[i]) for i in range(len(plans))]
 
+    def _walks(self, held: int) -> int:
+        """How many go side by side that hold so many bytes each: one fills a GPU."""
+        threads = 1 if self.device.type == "cuda" else torch.get_num_threads()
+        return max(1, min(threads, self._memory_limit // held))
 
-def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int) -> int:
-    """How many images of VALID go together: set by network and limit alone, so that it cannot move a result."""
+
+def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int, device: torch.device) -> int:
+    """How many images of VALID go together: set by network, limit and kind of device, so that it cannot move a result.
+
+    On a CPU a chunk stays in the cache; on a GPU it is as large as the limit lets it be.
+    """
+    held = memory_limit // (sum(numbers_an_image(config)) * dtype.itemsize)
+    if device.type == "cuda":
+        return max(1, held)
     widest = max(block.concatenated(config.growth) * block.height * block.width for block in config.geometry)
-    held = sum(numbers_an_image(config))
-    return max(1, min(CHUNK_BYTES // (widest * dtype.itemsize), memory_limit // (held * dtype.itemsize)))
+    return max(1, min(CHUNK_BYTES // (widest * dtype.itemsize), held))
 
 
-def _side_by_side(run: Callable[[Job], Result], jobs: Sequence[Job], threads: int) -> list[Result]:
-    """What `run` makes of each job, in their order; each on one thread, as many at once as there are."""
+def _side_by_side(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> list[Result]:
+    """What `run` makes of each job, in their order; each on one thread, and so many jobs at once."""
+    threads = torch.get_num_threads()
 
     def alone(job: Job) -> Result:
         torch.set_num_threads(1)  # of the thread that calls it
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _exact():
                 return run(job)
         finally:
             torch.set_num_threads(threads)
 
-    if threads == 1:
-        with torch.inference_mode():
-            return [run(job) for job in jobs]
-    with ThreadPoolExecutor(threads) as pool:
+    if workers == 1:
+        return [alone(job) for job in jobs]
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(alone, jobs))
+
+
+def _exact() -> AbstractContextManager[object]:
+    """No TF32, whose ten bits of mantissa are cuDNN's default for float32: the references are met in full float32."""
+    if not torch.cuda.is_available():
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    flags = cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    )
+    return cast(AbstractContextManager[object], flags)
 
 
 def _fingerprint(evaluator: InheritedEvaluator, supernet: DenseNet, calibration: ImageSet, valid: ImageSet) -> str:

@@ -216,7 +216,10 @@ class Parts:
     def __init__(self, supernet: DenseNet, device: torch.device, dtype: torch.dtype) -> None:
         network = DenseNet(supernet.config)
         network.load_state_dict(supernet.state_dict())
-        network.to(device, dtype).requires_grad_(False)
+        network.to(device, torch.promote_types(dtype, torch.float32)).requires_grad_(False)
+        for module in network.modules():  # BatchNorm stays in float32 at least, as its statistics do
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(dtype)
         widths = iter(source_widths(supernet.config))
         stem, first = nn.Sequential(), 0
         self.destinations: list[Destination] = []
@@ -259,6 +262,7 @@ def _pooled(maps: Tensor) -> Tensor:
 
 def _moments(maps: Tensor) -> Moments:
     """Mean and variances of every channel of maps [n, c, h, w]; in two passes, ten times `torch.var_mean`'s speed."""
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     mean = maps.mean(dim=(0, 2, 3))
     variance = (maps - mean[:, None, None]).square_().mean(dim=(0, 2, 3))
     count = maps.numel() // maps.shape[1]

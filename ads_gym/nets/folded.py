@@ -29,7 +29,8 @@ def fold(network: "SparseDenseNet") -> "FoldedDenseNet":
     `network` stays as it is. What comes out can be given to `torch.compile` and `torch.export`.
 
     Args:
-        network: sparse or dense (all bits of its mask set); its device and dtype are kept.
+        network: sparse or dense (all bits of its mask set); its device and dtype are kept. For half precision convert
+            it first, then fold: a bend can be too large a number afterwards.
     """
     with torch.no_grad():
         return FoldedDenseNet(network)

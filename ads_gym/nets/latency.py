@@ -94,8 +94,13 @@ def measure_latency(
         networks = [SparseDenseNet(each).to(where).eval() for each in (dense, architecture)]
         images = torch.rand(batch, *architecture.config.image_shape, device=where) * 2 - 1
         seconds = _in_turn([fold(each) if folded else each for each in networks], images, repeats)
-    except torch.OutOfMemoryError as error:
-        raise InvalidValue(f"there is no memory on {where} for a batch of {batch}: take a smaller one.") from error
+    except RuntimeError as error:
+        told = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error) or "overflow" in str(error)
+        if not told:  # only a GPU has an error of its own for it
+            raise
+        raise InvalidValue(
+            f"there is no memory on {where} for this network and a batch of {batch}: take a smaller one."
+        ) from error
     ratios = seconds[:, 0] / seconds[:, 1]
     return Latency(
         batch=batch,

@@ -39,7 +39,7 @@ class SparseDenseNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1]."""
-        if self.training or torch.is_grad_enabled():
+        if torch.is_grad_enabled() or any(map(_sees_the_batch, self.modules())):
             return self._logits(images)
         layout = memory_format(images)
         return in_chunks(lambda part: self._logits(part, layout), images, self.widest)
@@ -115,7 +115,7 @@ def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
     Raises:
         StorageError: no space or no permission; what stood there before still does.
     """
-    stem, weights = _files(path)
+    stem, weights = saved_files(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     partial = weights.with_name(weights.name + ".part"), stem.with_name(stem.name + ".part")
     try:
@@ -141,7 +141,7 @@ def load(path: str | Path) -> SparseDenseNet:
         NotFound: one of the two files is missing.
         DamagedFile: one is damaged, foreign, or does not belong to the other.
     """
-    stem, weights = _files(path)
+    stem, weights = saved_files(path)
     network = SparseDenseNet(Architecture.read(stem))
     if not weights.exists():
         raise NotFound(f"there are no weights {weights} beside {stem}.")
@@ -151,6 +151,11 @@ def load(path: str | Path) -> SparseDenseNet:
         reason = " ".join(str(error).split())[:200]
         raise DamagedFile(f"{weights} does not hold the weights of {stem.name}: {reason}") from error
     return network.eval()
+
+
+def _sees_the_batch(module: nn.Module) -> bool:
+    """Whether chunks would be no secret to a module: it takes statistics, or somebody looks in on it."""
+    return module.training or bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
@@ -183,7 +188,8 @@ def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
     yield "classifier", channels
 
 
-def _files(path: str | Path) -> tuple[Path, Path]:
+def saved_files(path: str | Path) -> tuple[Path, Path]:
+    """The architecture's and the weights' file of a network that was saved as `path`."""
     stem = Path(path)
     if stem.suffix in {".json", ".safetensors"}:
         stem = stem.with_suffix("")

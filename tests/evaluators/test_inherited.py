@@ -23,7 +23,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 def small_chunks(monkeypatch):
     """VALID of the tests in several chunks, the last one smaller."""
-    monkeypatch.setattr(inherited, "chunk_images", lambda config, dtype, limit: 20)
+    monkeypatch.setattr(inherited, "chunk_images", lambda config, dtype, limit, device: 20)
 
 
 def evaluator_of(config, images=20):
@@ -132,6 +132,29 @@ def test_numbers_an_image_are_what_the_longest_path_holds():
         maps = sum(node.maps[0].numel() for node in path[:-1])
         contributions = sum(term[0].numel() for node in path for term in node.contributions.values())
         assert numbers_an_image(config) == (maps, contributions)
+
+
+def test_bfloat16_is_within_half_a_point_where_images_are_told_apart_clearly():
+    evaluators = [
+        InheritedEvaluator.of(Task.load("digits"), device="cpu", dtype=d) for d in (torch.float32, torch.bfloat16)
+    ]
+    bound = 0.1  # of logits
+    for mask in masks_of(evaluators[0].topology, 12):
+        exact, rough = (evaluator.logits(mask).float() for evaluator in evaluators)
+        top = exact.topk(2, dim=1).values
+        clear = top[:, 0] - top[:, 1] > 2 * bound
+        assert (exact.argmax(1) != rough.argmax(1))[clear].float().mean() <= 0.005
+
+
+def test_with_little_memory_fewer_walks_go_side_by_side(monkeypatch):
+    config = KINDS[0]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    bytes_an_image = sum(numbers_an_image(config)) * 4
+    for walks in (1, 3, 8):
+        limit = walks * 20 * bytes_an_image + 10
+        images = [random_images(config, 20, seed) for seed in (1, 2)]
+        evaluator = InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=limit)
+        assert evaluator._walks(20 * bytes_an_image) == walks
 
 
 def test_threads_change_no_bit(monkeypatch):

@@ -105,3 +105,20 @@ def test_an_architecture_of_another_network_is_refused():
     architecture = Architecture(KINDS[0], Topology(KINDS[0].blocks).chain())
     with pytest.raises(InvalidValue, match="supernet"):
         build_sparse(architecture, trained_looking(KINDS[1]))
+
+
+def test_who_looks_in_on_a_network_sees_whole_batches():
+    config = DenseNetConfig((3, 3), 4, 4, "conv3", image_shape=(1, 32, 32))
+    network = build_sparse(Architecture(config, [True, False] * 3), trained_looking(config)).eval()
+    images = network_input(random_images(config, 300).images, torch.float32)
+    sizes = []
+    hook = network.classifier.register_forward_hook(lambda module, read, out: sizes.append(len(out)))
+    with torch.no_grad():
+        network(images)
+        assert sizes == [300]
+        hook.remove()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train().reset_running_stats()
+        network(images)
+    assert {int(m.num_batches_tracked) for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1}
