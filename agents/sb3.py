@@ -22,13 +22,26 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import AdsGymError, InvalidValue, unknown_name
 from ads_gym.imports import import_package
 from ads_gym.topology import UNDECIDED, BoolArray
 from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 EPISODES = 8  # in a rollout
 FOREVER = 10**9  # steps: the budget ends the run
+INFINITY = float("inf")
+RANGES: dict[str, tuple[type, float, float]] = {  # kind, least, most: what SB3 checks late or never
+    "n_steps": (int, 1, INFINITY),
+    "batch_size": (int, 1, INFINITY),
+    "n_epochs": (int, 1, INFINITY),
+    "stats_window_size": (int, 1, INFINITY),
+    "gamma": (float, 0, 1),
+    "gae_lambda": (float, 0, 1),
+    "ent_coef": (float, -INFINITY, INFINITY),
+    "vf_coef": (float, -INFINITY, INFINITY),
+    "max_grad_norm": (float, 0, INFINITY),
+    "target_kl": (float, 0, INFINITY),
+}
 CONTRIB = "sb3-contrib"  # what pip calls the package of RecurrentPPO and MaskablePPO
 
 
@@ -41,7 +54,7 @@ def ppo(env: Any, seed: int, **options: Any) -> None:
         options: of SB3's `PPO`.
 
     Raises:
-        UnknownName: an option that it does not have.
+        UnknownName, InvalidValue: an option that it does not have, or that SB3 cannot use.
     """
     _play("ppo", import_package("stable_baselines3", "stable-baselines3").PPO, env, seed, options)
 
@@ -55,7 +68,7 @@ def recurrent(env: Any, seed: int, **options: Any) -> None:
         options: of sb3-contrib's `RecurrentPPO`.
 
     Raises:
-        UnknownName: an option that it does not have.
+        UnknownName, InvalidValue: an option that it does not have, or that SB3 cannot use.
         MissingPackage: sb3-contrib is not installed.
     """
     size = {"policy": "MlpLstmPolicy", "policy_kwargs": {"lstm_hidden_size": 32, "net_arch": [32]}}
@@ -71,7 +84,7 @@ def maskable(env: Any, seed: int, **options: Any) -> None:
         options: of sb3-contrib's `MaskablePPO`.
 
     Raises:
-        UnknownName: an option that it does not have.
+        UnknownName, InvalidValue: an option that it does not have, or that SB3 cannot use.
         MissingPackage: sb3-contrib is not installed.
     """
     _play("maskable", import_package("sb3_contrib", CONTRIB).MaskablePPO, env, seed, options)
@@ -100,11 +113,33 @@ def settings(envs: DenseNetSparsifyVectorEnv) -> dict[str, Any]:
 def _play(name: str, model: Any, env: Any, seed: int, options: dict[str, Any]) -> None:
     """Builds a model and lets it learn until `BudgetExhausted` comes out of it."""
     envs = vec_env(env)
-    known = set(inspect.signature(model).parameters) - {"env", "seed", "_init_setup_model"}
-    for option in options:
+    parameters = inspect.signature(model).parameters
+    known = set(parameters) - {"env", "seed", "_init_setup_model"}
+    for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of agent sb3:{name}:", option, known)
-    model(env=envs, seed=seed, **settings(env.unwrapped) | options).learn(FOREVER)
+        if option in RANGES and not (value is None and parameters[option].default is None):
+            _check(name, option, value)
+    try:
+        made = model(env=envs, seed=seed, **settings(env.unwrapped) | options)
+    except AdsGymError:
+        raise
+    except Exception as error:  # of any kind, from whatever part of SB3 or torch an option reaches
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidValue(f"agent sb3:{name} cannot be built with options {options}: {words}") from error
+    made.learn(FOREVER)
+
+
+def _check(name: str, option: str, value: object) -> None:
+    """Finds a number out of range, or none."""
+    kind, least, most = RANGES[option]
+    numbers = (int, np.integer) if kind is int else (int, float, np.integer, np.floating)
+    if not isinstance(value, numbers) or isinstance(value, bool) or not least <= value <= most:
+        what = "whole number" if kind is int else "number"
+        bounds = f" of at least {least:g}" if most == INFINITY else f" from {least:g} to {most:g}"
+        raise InvalidValue(
+            f"option {option} of agent sb3:{name} must be a {what}{bounds if least > -INFINITY else ''}, got {value!r}."
+        )
 
 
 def vec_env(env: VectorEnv[Any, Any, Any]) -> Any:

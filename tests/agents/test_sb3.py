@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+import re
 import warnings
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 import ads_gym
 from ads_gym.agents import sb3
 from ads_gym.agents.sb3 import settings, vec_env
+from ads_gym.cli import main
 from ads_gym.env import DenseNetSparsifyEnv
 from ads_gym.errors import InvalidValue, MissingPackage, UnknownName
 
@@ -224,6 +226,58 @@ def test_options_are_sb3s_and_others_are_refused(tmp_path):
         )
     with pytest.raises(UnknownName, match="unknown option"):
         sb3.ppo(flat(), 0, _init_setup_model=False)
+
+
+@pytest.mark.parametrize("name", ["ppo", "recurrent", "maskable"])
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("n_steps", "abc", "n_steps .* whole number .* 'abc'"),
+        ("n_steps", 0, "n_steps .* at least 1"),
+        ("n_steps", 2.5, "n_steps"),
+        ("batch_size", 0, "batch_size"),
+        ("batch_size", 2.5, "whole number"),
+        ("batch_size", None, "whole number"),
+        ("learning_rate", "abc", "abc"),
+        ("learning_rate", -1, "learning rate"),
+        ("clip_range", "x", "cannot be built"),
+        ("policy", "Foo", "Policy Foo unknown"),
+        ("policy", "CnnPolicy", "cannot be built"),
+        ("device", "foo", "foo"),
+        ("policy_kwargs", 3, "cannot be built"),
+        ("policy_kwargs", {"nat_arch": [8]}, "nat_arch"),
+        ("rollout_buffer_class", "x", "rollout_buffer_class"),  # RecurrentPPO has no such option
+        ("n_epochs", 0, "n_epochs .* at least 1"),
+        ("n_epochs", "two", "n_epochs"),
+        ("gamma", 7, "gamma .* from 0 to 1"),
+        ("gamma", True, "gamma"),
+        ("gae_lambda", float("nan"), "gae_lambda"),
+        ("ent_coef", "x", "ent_coef .* a number"),
+        ("max_grad_norm", None, "max_grad_norm"),
+        ("target_kl", "x", "target_kl"),
+    ],
+)
+def test_bad_values_of_options_are_told_before_a_step(name, option, value, says, monkeypatch):
+    envs = flat(8)
+    monkeypatch.setattr(type(envs), "step", None)
+    with pytest.raises((InvalidValue, UnknownName), match=f"agent sb3:{name}") as told:
+        getattr(sb3, name)(envs, 0, **{option: value})
+    assert re.search(says, str(told.value))
+    assert "\n" not in str(told.value)
+
+
+def test_good_values_at_the_borders_are_taken(tmp_path):
+    options = {"gamma": 0, "gae_lambda": 1, "n_epochs": 1, "target_kl": None, "ent_coef": -0.1, "max_grad_norm": 0.5}
+    result = ads_gym.search("planted-20", "sb3:ppo", 8, run=tmp_path / "run", agent_options=options, progress=False)
+    assert result.evaluations == 8
+
+
+def test_a_bad_value_is_one_line_on_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "--task", "planted-45", "--agent", "sb3:ppo", "--agent-option", "learning_rate=abc"])
+    assert ended.value.code == 2
+    assert re.fullmatch(r"Error: agent sb3:ppo .*abc.*\n", capsys.readouterr().err)
 
 
 def test_without_sb3_contrib_there_is_the_line_that_installs_it(monkeypatch):
