@@ -183,8 +183,15 @@ class Adapter:
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)  # type: ignore[call-arg]
 
     def reset(self) -> NDArray[Any]:
-        """Starts all episodes, with the seeds and options that were set."""
+        """Starts all episodes, with the seeds and options that were set.
+
+        Raises:
+            UnknownName, InvalidValue: another option than `decided`, or bits that an episode cannot start from.
+        """
         options: dict[str, Any] = {}
+        for name in {name for each in self._options for name in each}:
+            if name != "decided":
+                raise unknown_name("reset option", name, ["decided"])
         if any(self._options):
             free = np.full(self._plain.topology.size, UNDECIDED, np.int8)
             options["decided"] = np.stack([each.get("decided", free) for each in self._options])

@@ -105,6 +105,9 @@ def test_options_and_seeds_are_for_the_next_reset():
     ours.set_options({"decided": np.ones(20, int)})
     with pytest.raises(InvalidValue, match="nothing to decide"):
         ours.reset()
+    ours.set_options([{}, {"decide": decided}, {}])
+    with pytest.raises(UnknownName, match="Did you mean 'decided'"):
+        ours.reset()
 
 
 def test_attributes_and_methods():
