@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -93,6 +94,7 @@ class RunFolder:
         self.best = path / "best.json"  # the best architecture; its network lies beside it, in best.safetensors
         self.tensorboard = path / "tensorboard"
         self.pictures = path / "pictures"
+        self._is_new = False  # whether there was no folder when it was last read
 
     def read(self) -> Manifest | None:
         """The manifest, or None where no run has begun.
@@ -122,8 +124,18 @@ class RunFolder:
         head: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION}
         write_whole(self.manifest, json.dumps(head | asdict(manifest), indent=1) + "\n")
 
+    def remove(self) -> None:
+        """Takes away what was written here, and the folder if this object made it and nothing else lies in it."""
+        for path in (*self.path.glob(f"{self.store.name}*"), self.history, self.best, self.manifest):
+            path.unlink(missing_ok=True)
+        for folder in (self.tensorboard, self.pictures):
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._is_new and not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def _check_empty(self) -> None:
-        others = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        self._is_new = not self.path.is_dir()
+        others = [] if self._is_new else [path.name for path in self.path.iterdir()]
         others = [name for name in others if name != f"{self.manifest.name}{_PART}"]  # left by a kill at the very start
         if others:
             raise InvalidValue(f"the folder {self.path} holds {others[0]!r} and no run: give a new or an empty folder.")

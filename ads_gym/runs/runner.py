@@ -1,14 +1,14 @@
 """A search: an agent, a budget, a run folder."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ads_gym.architecture import Architecture
 from ads_gym.env import DenseNetSparsifyEnv
-from ads_gym.errors import BudgetExhausted, InvalidValue
+from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.plugins import find_agent
@@ -154,22 +154,34 @@ class OpenRun:
 
 @contextmanager
 def open_run(folder: RunFolder, plan: Plan, settings: Settings, evaluations: int) -> Iterator[OpenRun]:
-    """Begins a run, or opens one that is to go on; nothing is written before all of it is found to fit."""
+    """Begins a run, or opens one that is to go on; nothing is written before all of it is found to fit.
+
+    A run that began here and fails before it recorded anything leaves nothing: what it failed at (an agent's options,
+    most often) is put right, and would not fit the folder then.
+    """
     inner = plan.make_evaluator()
     now = circumstances()
     manifest = folder.read()
+    begins = manifest is None
     if manifest is None:
         manifest = Manifest(settings.to_dict(), evaluations, inner.fingerprint, now)
         folder.write(manifest)
     else:
         check_circumstances(folder.path, manifest, inner.fingerprint, now)
     key = inner.topology.key(inner.topology.chain())
-    with History(folder.history, len(key)) as history, EvaluationStore(folder.store) as store:
-        stored = StoredEvaluator(inner, store)
-        opened = OpenRun(folder, settings, manifest, history, stored, plan.referee(stored))
-        root = plan.task.data_root
-        opened.write(budget=evaluations, result=None, data_root=None if root is None else str(root))
-        yield opened
+    with History(folder.history, len(key)) as history:  # locks the folder
+        try:
+            with EvaluationStore(folder.store) as store:
+                stored = StoredEvaluator(inner, store)
+                opened = OpenRun(folder, settings, manifest, history, stored, plan.referee(stored))
+                root = plan.task.data_root
+                opened.write(budget=evaluations, result=None, data_root=None if root is None else str(root))
+                yield opened
+        except AdsGymError:
+            if begins and not history.rows:
+                with suppress(OSError):  # what went wrong first is what is told
+                    folder.remove()
+            raise
 
 
 def play(run: OpenRun, plan: Plan, progress: bool) -> None:

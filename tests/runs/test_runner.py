@@ -19,6 +19,7 @@ from ads_gym.errors import (
     BudgetExhausted,
     DamagedFile,
     InvalidValue,
+    MissingPackage,
     NotFound,
     StorageError,
     UnknownName,
@@ -378,6 +379,61 @@ def test_bad_arguments_leave_nothing_behind(tmp_path, keywords, error, says):
     with pytest.raises(error, match=says):
         search(tmp_path, **keywords)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "wrong", "right"),
+    [
+        ("sb3:ppo", {"n_step": 90}, {"n_steps": 90}),
+        ("sb3:ppo", {"gamma": 7}, {"gamma": 1}),
+        ("reinforce", {"batch": 1}, {"batch": 4}),
+        ("reinforce", {"warmupp": 4}, {"warmup": 4}),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_options_that_the_agent_refuses_leave_nothing_in_the_way_of_right_ones(tmp_path, agent, wrong, right, there):
+    if there:
+        (tmp_path / "run").mkdir()
+    with pytest.raises(AdsGymError, match=next(iter(wrong))):
+        search(tmp_path, agent, 10, agent_options=wrong, cost_weight="even")
+    assert [path.name for path in tmp_path.rglob("*")] == ["run"] * there
+    assert search(tmp_path, agent, 10, agent_options=right).evaluations == 10
+
+
+def test_a_missing_package_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    with pytest.raises(MissingPackage, match="pip install sb3-contrib"):
+        search(tmp_path, "sb3:maskable")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_recorded_or_not_ours_stays_when_an_agent_fails(tmp_path):
+    def failing(env, seed, masks):
+        (tmp_path / "run" / "notes").touch()
+        if masks:
+            env.unwrapped.evaluate(np.eye(45, dtype=bool)[:masks])
+        raise InvalidValue("no more")
+
+    with pytest.raises(InvalidValue, match="no more"):
+        search(tmp_path, failing, agent_options={"masks": 0})
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes"]
+    (tmp_path / "run" / "notes").unlink()
+    for _ in range(2):  # the second time it is no folder that this search began
+        with pytest.raises(InvalidValue, match="no more"):
+            search(tmp_path, failing, agent_options={"masks": 7})
+        assert len(timeless(tmp_path / "run")) == 1 + 7
+
+
+def test_a_folder_that_another_search_began_stays(tmp_path):
+    def broken(env, seed):
+        raise [ZeroDivisionError, InvalidValue("wrong")][(tmp_path / "again").exists()]
+
+    with pytest.raises(ZeroDivisionError):  # no word of ours: it goes on when it is mended
+        search(tmp_path, broken)
+    (tmp_path / "again").touch()
+    with pytest.raises(InvalidValue, match="wrong"):
+        search(tmp_path, broken)
+    assert manifest_of(tmp_path / "run")["result"] is None
 
 
 def test_unknown_tasks():
