@@ -126,7 +126,7 @@ def _play(name: str, model: Any, env: Any, seed: int, options: dict[str, Any]) -
         raise
     except Exception as error:  # of any kind, from whatever part of SB3 or torch an option reaches
         words = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidValue(f"agent sb3:{name} cannot be built with options {options}: {words}") from error
+        raise InvalidValue(f"agent sb3:{name} cannot be built with options {options}: {words:.300}") from error
     made.learn(FOREVER)
 
 
