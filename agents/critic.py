@@ -70,7 +70,8 @@ class Critic:
 
     def _factor(self, likeness: Floats) -> tuple[Floats, bool]:
         """Cholesky's, of the likeness of what is known, and noise."""
-        return cho_factor(likeness + NOISE * np.eye(len(likeness)), lower=True)
+        factor, is_lower = cho_factor(likeness + NOISE * np.eye(len(likeness)), lower=True)
+        return np.asarray(factor, np.float64), bool(is_lower)
 
     def _misfit(self, logs: Floats, targets: Floats) -> tuple[float, Floats]:
         """How badly relevances explain `targets` [n], and its gradient [E]; unlike relevances are unlikely."""

@@ -64,7 +64,7 @@ class ReinforceConfig(LearnerConfig):
 
 
 class Reinforce:
-    """Learns to play, and keeps in mind what it has seen.
+    """A recurrent policy (an LSTM) learns to play by policy gradient; a critic asks for what is worth scoring.
 
     Where bits are given at the start of episodes (`reset(options={"decided": ...})`, by a wrapper), only the policy
     plays, and learns what to answer: there is no one best mask to imitate or to start from.

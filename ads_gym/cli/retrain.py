@@ -47,7 +47,8 @@ def _table(report: "RetrainReport") -> "Table":
     from rich.table import Table
 
     epochs, seeds = report.recipe["epochs"], report.summaries()[0].seeds
-    title = f"{epochs} epochs; mean and standard deviation over {seeds} seeds"
+    several = seeds > 1
+    title = f"{epochs} epochs" + (f"; mean and standard deviation over {seeds} seeds" if several else "; one seed")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("network", vertical="bottom")
     for name in ("parameters", "relative\nMACs", "VALID\naccuracy", "TEST\naccuracy", "TEST\nloss"):
@@ -58,7 +59,7 @@ def _table(report: "RetrainReport") -> "Table":
             f"{line.parameters:,}",
             f"{line.relative_macs:.3f}",
             f"{line.valid_accuracy:.4f}",
-            f"{line.test_accuracy:.4f} ± {line.test_accuracy_sd:.4f}",
-            f"{line.test_loss:.4f} ± {line.test_loss_sd:.4f}",
+            f"{line.test_accuracy:.4f}" + f" ± {line.test_accuracy_sd:.4f}" * several,
+            f"{line.test_loss:.4f}" + f" ± {line.test_loss_sd:.4f}" * several,
         )
     return table

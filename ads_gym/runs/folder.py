@@ -190,7 +190,9 @@ def check_settings(folder: Path, manifest: Manifest, settings: Settings) -> None
     differ = [name for name in sorted(theirs.keys() | ours) if theirs.get(name) != ours.get(name)]
     if differ:
         told = [f"{name} {theirs.get(name)!r} and not {ours.get(name)!r}" for name in differ]
-        raise InvalidValue(f"the folder {folder} belongs to a run with {', '.join(told)}: give another --run folder.")
+        raise InvalidValue(
+            f"the folder {folder} belongs to a run with {', '.join(told)}: give the same, or another --run folder."
+        )
 
 
 def check_circumstances(folder: Path, manifest: Manifest, fingerprint: str, now: Mapping[str, Any]) -> None:
