@@ -10,9 +10,9 @@ the number of threads changes no bit either.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
@@ -23,7 +23,8 @@ from ads_gym.data.splits import ImageSet, Split, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost
-from ads_gym.evaluators.walk import Parts, Sources, Statistics, Walk, numbers_an_image
+from ads_gym.evaluators.parts import Parts, Sources, Statistics, numbers_an_image
+from ads_gym.evaluators.walk import Walk
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet, kept_sources
 from ads_gym.nets.scoring import score_logits
@@ -32,8 +33,9 @@ from ads_gym.topology import BoolArray, Scope, Topology
 if TYPE_CHECKING:
     from ads_gym.tasks import Task
 
-ARITHMETIC = 3  # goes up when the same mask may come out with other last bits
+ARITHMETIC = 4  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes
+KEPT_SHARE = 8  # if all walks need no more than this part of the limit, they stay where they are between batches
 CHUNK_BYTES = 8 << 20  # of the widest block's maps in one chunk of VALID: about what a cache holds
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -73,11 +75,13 @@ class InheritedEvaluator:
         self._cost = CostTable(self.config, self.topology.scope)
         self._chunk = chunk_images(self.config, dtype, memory_limit, self.device)
         self._memory_limit = memory_limit
+        self._an_image = tuple(number * dtype.itemsize for number in numbers_an_image(self.config))  # bytes on a path
         self.fingerprint = _fingerprint(self, supernet, calibration, valid)
-        self._parts = Parts(supernet, self.device, dtype)
+        self._parts = Parts(supernet, self.device, dtype, self._chunk)
         self._calibration = network_input(calibration.images.to(self.device), dtype)
         self._valid = torch.split(network_input(valid.images.to(self.device), dtype), self._chunk)
         self._labels = valid.labels.to(self.device)
+        self._kept: dict[str, Walk] = {}
 
     @classmethod
     def of(
@@ -116,24 +120,33 @@ class InheritedEvaluator:
         plans = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
         order = sorted(range(len(plans)), key=plans.__getitem__)
         ordered = [plans[i] for i in order]
-        maps, contributions = (number * self.dtype.itemsize for number in numbers_an_image(self.config))
-        calibrating = self._walks(len(self._calibration) * maps)
-        scoring = self._walks(self._chunk * (maps + contributions))
-
-        def statistics(plans: Sequence[list[Sources]]) -> list[list[Statistics]]:
-            walk = Walk(self._parts, self._calibration, self._memory_limit // calibrating)
-            return [[node.statistics for node in walk(plan)] for plan in plans]
-
-        def logits(images: Tensor) -> list[Tensor]:
-            walk = Walk(self._parts, images, self._memory_limit // scoring)
-            return [walk(*each)[-1].maps for each in zip(ordered, known, strict=True)]
-
+        calibrating = self._walks(len(self._calibration) * self._an_image[0])
+        scoring = self._walks(self._chunk * sum(self._an_image))
         share = -(-len(ordered) // calibrating)
         shares = [ordered[start : start + share] for start in range(0, len(ordered), share)]
-        known = [each for part in _side_by_side(statistics, shares, calibrating) for each in part]
-        chunks = _side_by_side(logits, self._valid, scoring)
+
+        def statistics(job: tuple[int, list[list[Sources]]]) -> list[list[Statistics]]:
+            number, plans = job
+            with self._walk(f"calibration {number}", self._calibration, calibrating) as walk:
+                return walk.through(plans, lambda path: [node.statistics for node in path])
+
+        def logits(job: tuple[int, Tensor]) -> list[Tensor]:
+            number, images = job
+            with self._walk(f"valid {number}", images, scoring) as walk:
+                return walk.through(ordered, lambda path: path[-1].maps, known)
+
+        known = [each for part in _side_by_side(statistics, list(enumerate(shares)), calibrating) for each in part]
+        chunks = _side_by_side(logits, list(enumerate(self._valid)), scoring)
         rows = dict(zip(order, zip(*chunks, strict=True), strict=True))
         return [torch.cat(rows[i]) for i in range(len(plans))]
+
+    @contextmanager
+    def _walk(self, name: str, images: Tensor, walks: int) -> Iterator[Walk]:
+        """One of so many: where the last batch left it, if it is kept and nobody else has it, else at the start."""
+        walk = self._kept.pop(name, None) or Walk(self._parts, images, self._memory_limit // walks)
+        yield walk
+        if (len(self._calibration) + len(self._labels)) * sum(self._an_image) <= self._memory_limit // KEPT_SHARE:
+            self._kept[name] = walk
 
     def _walks(self, held: int) -> int:
         """How many go side by side that hold so many bytes each: one fills a GPU."""

@@ -1,4 +1,5 @@
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
 from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.evaluators.parts import numbers_an_image
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.evaluators.walk import Walk, numbers_an_image
+from ads_gym.evaluators.walk import Walk
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import kept_sources
 from ads_gym.nets.scoring import score_logits
@@ -102,10 +104,41 @@ def test_what_a_walk_has_no_room_to_hold_it_computes_again_to_the_same_bits(conf
     plans = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 40))
     holding, forgetful = Walk(parts, images, 1 << 30), Walk(parts, images, 5_000)
     for plan in plans:
-        alone = Walk(parts, images, 0)(plan)
-        for path in (holding(plan), forgetful(plan)):
+        alone, *others = (walk.through([plan], list)[0] for walk in (Walk(parts, images, 0), holding, forgetful))
+        for path in others:
             for node, same in zip(path, alone, strict=True):
                 assert torch.equal(node.maps, same.maps)
+
+
+def test_a_walk_begins_at_the_nearer_end_and_tells_in_the_order_that_it_was_asked():
+    config = KINDS[0]
+    evaluator = evaluator_of(config)
+    plans = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 6))
+    walk = Walk(evaluator._parts, evaluator._calibration, 1 << 30)
+    fresh = [each for plan in plans for each in Walk(evaluator._parts, evaluator._calibration, 0).through([plan], list)]
+    visited = []
+    for _ in range(2):  # forwards; then backwards, from where it stands
+        seen = walk.through(plans, lambda path: visited.append(walk._plan[:]) or list(path))
+        for path, same in zip(seen, fresh, strict=True):
+            assert torch.equal(path[-1].maps, same[-1].maps)
+    assert visited == plans + plans[::-1]
+
+
+def test_walks_that_are_kept_between_batches_change_no_bit(monkeypatch):
+    small_chunks(monkeypatch)
+    config = KINDS[0]
+    images = random_images(config, 33, 1), random_images(config, 33, 2)
+    limit = 66 * sum(numbers_an_image(config)) * 4 * inherited.KEPT_SHARE
+    keeping, poor = (
+        InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=each)
+        for each in (limit, limit - 1)
+    )
+    masks = masks_of(keeping.topology, 24)
+    for batch in (masks[:8], masks[4:12], masks[4:5], masks[::-1]):
+        assert keeping.evaluate(batch) == poor.evaluate(batch)
+    assert keeping._kept and not poor._kept
+    with ThreadPoolExecutor(4) as pool:  # callers at the same time do not meet on one walk
+        assert len({tuple(found) for found in pool.map(keeping.evaluate, [masks] * 4)}) == 1
 
 
 def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
@@ -126,9 +159,8 @@ def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
 def test_numbers_an_image_are_what_the_longest_path_holds():
     for config in KINDS:
         evaluator = evaluator_of(config, 3)
-        path = Walk(evaluator._parts, evaluator._calibration, 1 << 30)(
-            kept_sources(config, evaluator.topology.dense(), Scope.LAYERS)
-        )
+        plan = kept_sources(config, evaluator.topology.dense(), Scope.LAYERS)
+        (path,) = Walk(evaluator._parts, evaluator._calibration, 1 << 30).through([plan], list)
         maps = sum(node.maps[0].numel() for node in path[:-1])
         contributions = sum(term[0].numel() for node in path for term in node.contributions.values())
         assert numbers_an_image(config) == (maps, contributions)
