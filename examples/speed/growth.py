@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -55,46 +55,60 @@ class Memory:
         return f"| {self.what} | {at} | {held} | {(self.held[-1] - self.held[0]) / 2**20:+.1f} MiB |"
 
 
+class Point(NamedTuple):
+    """What is timed."""
+
+    axis: str
+    value: int
+    kind: str
+    evaluator: InheritedEvaluator
+    masks: int  # at once
+
+
 def measure(small: bool) -> list[Growth | Memory]:
     """Points along every axis, then memory."""
-    return [*masks(small), *images(small), *depth(small), memory(small)]
+    points = [*masks(small), *images(small), *depth(small)]
+    return [*timed(points, repeats=1 if small else 5), memory(small)]
 
 
-def masks(small: bool) -> Iterator[Growth]:
+def masks(small: bool) -> Iterator[Point]:
     """Batches of more and more masks."""
     evaluator = problem(Setting(TINY, 100, 50) if small else Setting(FASHION, 400, 100)).evaluator
     for kind in KINDS:
         for count in (1, 4) if small else (1, 8, 64, 512):
-            yield point("masks in a batch", count, kind, evaluator, count, repeats=1 if small or count > 64 else 5)
+            yield Point("masks in a batch", count, kind, evaluator, count)
 
 
-def images(small: bool) -> Iterator[Growth]:
+def images(small: bool) -> Iterator[Point]:
     """More and more images, a fifth of them for calibration."""
     for count in (100, 200) if small else (1000, 2000, 5000, 10_000):
         evaluator = problem(Setting(TINY if small else FASHION, count - count // 5, count // 5)).evaluator
-        yield point("images, calibration included", count, "random", evaluator, 8, repeats=1 if small else 3)
+        yield Point("images, calibration included", count, "random", evaluator, 8)
 
 
-def depth(small: bool) -> Iterator[Growth]:
+def depth(small: bool) -> Iterator[Point]:
     """More and more layers: depth 3 L + 4 with three blocks of L layers, k = 12, 32x32."""
     for layers in (2, 3) if small else (6, 12, 20):
         shape = (3, 8, 8) if small else (3, 32, 32)
         config = DenseNetConfig((layers,) * 3, 12, 16, "conv3", image_shape=shape)
         evaluator = problem(Setting(config, 80, 20)).evaluator
         for kind in KINDS:
-            yield point("depth", 3 * layers + 4, kind, evaluator, 8, repeats=1 if small else 3)
+            yield Point("depth", 3 * layers + 4, kind, evaluator, 8)
 
 
-def point(axis: str, value: int, kind: str, evaluator: InheritedEvaluator, count: int, repeats: int) -> Growth:
-    """`count` masks at once, after an untimed mask."""
-    rng, seconds = np.random.default_rng(0), []
-    evaluator.evaluate(evaluator.topology.dense()[None])
+def timed(points: list[Point], repeats: int) -> list[Growth]:
+    """All of them in turn, each repeat with masks of its own, after an untimed mask for each."""
+    rng = np.random.default_rng(0)
+    seconds: list[list[float]] = [[] for _ in points]
+    for point in points:
+        point.evaluator.evaluate(point.evaluator.topology.dense()[None])
     for _ in range(repeats):
-        (batch,) = KINDS[kind](evaluator.topology, count, rng)
-        start = time.perf_counter()
-        evaluator.evaluate(batch)
-        seconds.append((time.perf_counter() - start) / count)
-    return Growth(axis, value, kind, seconds)
+        for point, times in zip(points, seconds, strict=True):
+            (batch,) = KINDS[point.kind](point.evaluator.topology, point.masks, rng)
+            start = time.perf_counter()
+            point.evaluator.evaluate(batch)
+            times.append((time.perf_counter() - start) / point.masks)
+    return [Growth(*point[:3], times) for point, times in zip(points, seconds, strict=True)]
 
 
 def memory(small: bool) -> Memory:

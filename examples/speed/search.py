@@ -51,7 +51,7 @@ class Part:
 
 def measure(small: bool) -> list[Wall | Part]:
     """The command's time, then the parts of one more run, largest first."""
-    evaluations, runs = (8, 1) if small else (512, 3)
+    evaluations, runs = (8, 1) if small else (512, 5)
     command = ["search", "--task", "digits", "--evaluations", str(evaluations)]
     seconds = [cold(["-m", "ads_gym", *command])[0] for _ in range(runs)]
     total, told = cold(["-m", "speed.search", str(evaluations)])

@@ -44,7 +44,7 @@ def measure(small: bool) -> list[Share]:
     shares = []
     for name, setting in settings(small).items():
         evaluator, images = problem(setting).evaluator, setting.valid + setting.calibration
-        machine, paces, _ = measure_paces(evaluator, images, masks=4 if small else 16, repeats=1 if small else 3)
+        machine, paces, _ = measure_paces(evaluator, images, masks=4 if small else 16, repeats=1 if small else 5)
         for pace in paces:
             needed = pace.needed / pace.counted * pace.rate
             peaks = machine.convolution, machine.product, pace.traffic, machine.bandwidth
