@@ -32,12 +32,12 @@ def __dir__() -> list[str]:
 
 gymnasium.register(
     id="DenseNetSparsify-v0",
-    entry_point="ads_gym.env:DenseNetSparsifyEnv",
-    vector_entry_point="ads_gym.vector:DenseNetSparsifyVectorEnv",
+    entry_point="ads_gym.envs.env:DenseNetSparsifyEnv",
+    vector_entry_point="ads_gym.envs.vector:DenseNetSparsifyVectorEnv",
 )
 gymnasium.register(
     id="DenseNetSparsifyFlat-v0",
-    entry_point="ads_gym.env:DenseNetSparsifyEnv",
-    vector_entry_point="ads_gym.vector:DenseNetSparsifyVectorEnv",
+    entry_point="ads_gym.envs.env:DenseNetSparsifyEnv",
+    vector_entry_point="ads_gym.envs.vector:DenseNetSparsifyVectorEnv",
     kwargs={"observation": "flat"},
 )

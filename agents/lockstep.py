@@ -12,9 +12,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from ads_gym.agents.game import Game, Played
+from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array
-from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 
 class Moment(NamedTuple):

@@ -22,10 +22,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import AdsGymError, InvalidValue, unknown_name
 from ads_gym.imports import import_package
 from ads_gym.topology import UNDECIDED, BoolArray
-from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 EPISODES = 8  # in a rollout
 FOREVER = 10**9  # steps: the budget ends the run

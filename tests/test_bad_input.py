@@ -20,7 +20,7 @@ from commands import run_here, run_program
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.errors import AdsGymError
 from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.tasks import Task

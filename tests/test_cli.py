@@ -14,6 +14,7 @@ from PIL import Image
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.cli import bars
 from ads_gym.cli.bars import EpochBar
 from ads_gym.nets.cost import CostTable
 from ads_gym.taskfiles import PACKAGED, read_description
@@ -356,7 +357,10 @@ def test_the_bar_tells_epoch_loss_and_time_left(capsys, monkeypatch):
         assert "measuring" in capsys.readouterr().err
 
 
-def test_no_bar_where_there_is_no_terminal(capsys):
-    with EpochBar(2, "training") as bar:
+def test_no_bar_but_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
+    with EpochBar(3, "training") as bar:
         bar.update("training", 1, 2.5)
-    assert capsys.readouterr().err == ""
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(bars, "QUIET_SECONDS", 0.0)
+        bar.update("training", 2, 1.25)
+        assert "training: 2/3 epochs  loss 1.2500" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A bar for what goes epoch by epoch."""
 
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -9,9 +10,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from ads_gym.runs.progress import duration
 
+QUIET_SECONDS = 30.0  # where stderr is no terminal, a line may follow another after so long
+
 
 class EpochBar:
-    """What is trained, epoch, loss and time left, on one line of stderr; nothing where that is no terminal.
+    """What is trained, epoch, loss and time left, on one line of stderr; a line now and then where that is no terminal.
 
     Args:
         epochs: of one training.
@@ -31,6 +34,7 @@ class EpochBar:
         self._task = self._bar.add_task(name, total=epochs, told=f"0/{epochs} epochs")
         self._epochs, self._then = epochs, then
         self._since: tuple[str, int, float] | None = None  # what, after which epoch, seconds
+        self._said = time.perf_counter()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -52,3 +56,6 @@ class EpochBar:
         if epoch > first:
             told += f"  {duration((now - since) / (epoch - first) * (self._epochs - epoch))} left"
         self._bar.update(self._task, description=name, completed=epoch, told=told)
+        if self._bar.disable and now - self._said >= QUIET_SECONDS:
+            self._said = now
+            print(f"{name}: {told}", file=sys.stderr, flush=True)

@@ -13,8 +13,8 @@ def show(
     file: Annotated[Path, typer.Argument(help="An architecture's JSON file, or a run folder.", metavar="FILE")],
 ) -> None:
     """Show an architecture: its picture and what it costs."""
-    from ads_gym import render
     from ads_gym.architecture import Architecture
+    from ads_gym.envs import render
     from ads_gym.nets.cost import CostTable
     from ads_gym.runs.folder import RunFolder
 

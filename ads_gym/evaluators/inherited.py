@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ads_gym.tasks import Task
 
 ARITHMETIC = 4  # goes up when the same mask may come out with other last bits
-MEMORY_LIMIT = 1 << 30  # bytes
+MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
+GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
 KEPT_SHARE = 8  # if all walks need no more than this part of the limit, they stay where they are between batches
 CHUNK_BYTES = 8 << 20  # of the widest block's maps in one chunk of VALID: about what a cache holds
 Job = TypeVar("Job")
@@ -53,7 +54,8 @@ class InheritedEvaluator:
         dtype: of weights and feature maps.
         memory_limit: bytes that feature maps may take while masks are evaluated, and between batches. It never fails:
             with less, more is computed twice, fewer walks go side by side, and at last VALID goes in smaller chunks.
-            (The maps of the calibration images are needed at once, whatever the limit.)
+            (The maps of the calibration images are needed at once, whatever the limit.) None: 1 GiB on a CPU, a
+            quarter of a GPU's memory.
 
     Raises:
         DeviceUnavailable: this machine has no such device.
@@ -67,14 +69,14 @@ class InheritedEvaluator:
         scope: Scope = Scope.LAYERS,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = None,
     ) -> None:
         self.device, self.dtype = resolve_device(device), dtype
         self.config: DenseNetConfig = supernet.config
         self.topology = Topology(self.config.blocks, Scope(scope))
         self._cost = CostTable(self.config, self.topology.scope)
-        self._chunk = chunk_images(self.config, dtype, memory_limit, self.device)
-        self._memory_limit = memory_limit
+        self._memory_limit = usual_memory_limit(self.device) if memory_limit is None else memory_limit
+        self._chunk = chunk_images(self.config, dtype, self._memory_limit, self.device)
         self._an_image = tuple(number * dtype.itemsize for number in numbers_an_image(self.config))  # bytes on a path
         self.fingerprint = _fingerprint(self, supernet, calibration, valid)
         self._parts = Parts(supernet, self.device, dtype, self._chunk)
@@ -152,6 +154,13 @@ class InheritedEvaluator:
         """How many go side by side that hold so many bytes each: one fills a GPU."""
         threads = 1 if self.device.type == "cuda" else torch.get_num_threads()
         return max(1, min(threads, self._memory_limit // held))
+
+
+def usual_memory_limit(device: torch.device) -> int:
+    """Bytes that an evaluator takes if nothing else is said; for one kind of device always the same."""
+    if device.type != "cuda":
+        return MEMORY_LIMIT
+    return int(torch.cuda.get_device_properties(device).total_memory) // GPU_SHARE
 
 
 def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int, device: torch.device) -> int:

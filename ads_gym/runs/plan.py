@@ -9,7 +9,7 @@ import gymnasium as gym
 
 from ads_gym.architecture import Architecture
 from ads_gym.data.folders import tasks_home
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.plugins import LoadedAgent

@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ads_gym import render
 from ads_gym.architecture import Architecture
+from ads_gym.envs import render
 from ads_gym.errors import StorageError
 from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.history import Row, best_of

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ads_gym.architecture import Architecture
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
+from ads_gym.envs.rewards import Reward, check_cost_weight
 from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.plugins import find_agent
-from ads_gym.rewards import Reward, check_cost_weight
 from ads_gym.runs.compare import compare
 from ads_gym.runs.folder import (
     Manifest,

@@ -110,7 +110,7 @@ class Stopwatch:
 WATCHED = [  # module, function, what it is part of
     ("ads_gym.evaluators.inherited", "InheritedEvaluator.evaluate", "evaluator"),
     ("ads_gym.plugins", "LoadedAgent.run", "agent: playing and learning"),
-    ("ads_gym.vector", "DenseNetSparsifyVectorEnv.step", "environment"),
+    ("ads_gym.envs.vector", "DenseNetSparsifyVectorEnv.step", "environment"),
     ("ads_gym.evaluators.store", "EvaluationStore.read", "store"),
     ("ads_gym.evaluators.store", "EvaluationStore.add", "store"),
     ("ads_gym.runs.history", "History.append", "history and TensorBoard"),

@@ -9,9 +9,9 @@ from agentgames import masks_of, planted, recorded, run, side_by_side, single
 
 from ads_gym.agents.lockstep import Lockstep
 from ads_gym.agents.reinforce import Reinforce
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
+from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import BudgetExhausted, InvalidValue
-from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 
 def sync(record, count=8, **settings):

@@ -21,7 +21,7 @@ import ads_gym
 from ads_gym.agents import sb3
 from ads_gym.agents.sb3 import settings, vec_env
 from ads_gym.cli import main
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.errors import InvalidValue, MissingPackage, UnknownName
 
 N = 3
@@ -196,14 +196,14 @@ def test_a_search_by_name_repeats_and_counts(name, tmp_path):
 
 def test_maskable_ppo_is_never_overruled_in_a_search(tmp_path, monkeypatch):
     overruled = []
-    step = ads_gym.vector.DenseNetSparsifyVectorEnv.step
+    step = ads_gym.envs.vector.DenseNetSparsifyVectorEnv.step
 
     def watch(self, actions):
         outcome = step(self, actions)
         overruled.append(outcome[-1]["overruled"].sum())
         return outcome
 
-    monkeypatch.setattr("ads_gym.vector.DenseNetSparsifyVectorEnv.step", watch)
+    monkeypatch.setattr("ads_gym.envs.vector.DenseNetSparsifyVectorEnv.step", watch)
     done = {}
     for name in ("maskable", "ppo"):
         overruled.clear()

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from networks import KINDS, random_images, reference_logits, trained_looking, trained_on_digits
+from networks import KINDS, WIDE, random_images, reference_logits, trained_looking, trained_on_digits
 
 from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split
@@ -43,7 +43,7 @@ def masks_of(topology, n, seed=0):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("scope", Scope)
-@pytest.mark.parametrize("config", KINDS, ids=str)
+@pytest.mark.parametrize("config", KINDS + WIDE, ids=str)
 def test_it_equals_the_plain_reference_in_float64(config, scope, device, monkeypatch):
     small_chunks(monkeypatch)
     supernet = trained_looking(config).double()
@@ -80,7 +80,7 @@ def compare(supernet, images, scope, device, count):
         assert ours.loss == pytest.approx(float(score_logits(logits, valid.labels)[2]), abs=2 * bound)
 
 
-@pytest.mark.parametrize("config", [KINDS[0], KINDS[3]], ids=str)
+@pytest.mark.parametrize("config", [KINDS[0], KINDS[3], WIDE[0]], ids=str)
 def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
     small_chunks(monkeypatch)
     evaluator = InheritedEvaluator(
@@ -97,7 +97,7 @@ def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
     assert evaluator.evaluate(masks[:0]) == []
 
 
-@pytest.mark.parametrize("config", [KINDS[0], KINDS[3]], ids=str)
+@pytest.mark.parametrize("config", [KINDS[0], KINDS[3], WIDE[0]], ids=str)
 def test_what_a_walk_has_no_room_to_hold_it_computes_again_to_the_same_bits(config):
     evaluator = evaluator_of(config)
     images, parts = evaluator._calibration, evaluator._parts
@@ -261,3 +261,12 @@ def test_metrics_survive_the_store_to_the_bit(tmp_path):
     assert StoredEvaluator(evaluator, EvaluationStore(path)).evaluate(masks) == first == evaluator.evaluate(masks)
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_on_a_gpu_more_images_go_together():
+    config = KINDS[0]
+    images = [random_images(config, 20, seed) for seed in (1, 2)]
+    chunks = [InheritedEvaluator(trained_looking(config), *images, device=device)._chunk for device in ("cpu", "cuda")]
+    assert chunks[1] > 4 * chunks[0]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ads_gym.episode import Rules
+from ads_gym.envs.episode import Rules
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ads_gym.envs.render import LEGEND, PALETTE, Cell, ansi, cells, progress, rgb_array
 from ads_gym.errors import InvalidValue
-from ads_gym.render import LEGEND, PALETTE, Cell, ansi, cells, progress, rgb_array
 from ads_gym.topology import Scope, Topology
 
 TOPOLOGY = Topology((3, 2), Scope.LAYERS)  # skip connections: 2<-0, 3<-0, 3<-1 and 2<-0

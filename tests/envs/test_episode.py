@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.episode import Decision, Episode, Rules, macs_limit
+from ads_gym.envs.episode import Decision, Episode, Rules, macs_limit
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
 from ads_gym.topology import Scope

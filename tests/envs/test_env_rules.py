@@ -8,7 +8,7 @@ import pytest
 from playing import make, play
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.errors import AdsGymError, InvalidValue, ResetNeeded, UnknownName
 from ads_gym.evaluators.base import Metrics
 from ads_gym.evaluators.planted import PlantedEvaluator

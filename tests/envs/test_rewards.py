@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import ads_gym
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
+from ads_gym.envs.rewards import check_cost_weight, resolve_reward
+from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import AdsGymError, InvalidValue, MissingPackage, NotFound, UnknownName
 from ads_gym.evaluators.base import Metrics
 from ads_gym.imports import import_object, import_package
-from ads_gym.rewards import check_cost_weight, resolve_reward
-from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 METRICS = Metrics(0.9, 0.8, 0.3, 10, 20, 0.5, 0.25)
 

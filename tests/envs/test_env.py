@@ -17,7 +17,7 @@ from stable_baselines3.common.env_checker import check_env as check_for_sb3
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.spec import DataSpec
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
@@ -183,7 +183,7 @@ def test_no_torch_is_imported(rest):
     timed = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "ads_gym" in timed
     imported = timed | set(done.stdout.split())  # importlib's own imports are not timed
-    assert ("ads_gym.env" in imported) == bool(rest)
+    assert ("ads_gym.envs.env" in imported) == bool(rest)
     assert not {name for name in imported if name.partition(".")[0] in ("torch", "torchvision", "stable_baselines3")}
 
 

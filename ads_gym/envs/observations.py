@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from ads_gym.episode import Episode, Rules
-from ads_gym.episodes import Episodes, Outcomes
+from ads_gym.envs.episode import Episode, Rules
+from ads_gym.envs.episodes import Episodes, Outcomes
+from ads_gym.envs.rewards import MOST_COST_WEIGHT
 from ads_gym.errors import unknown_name
-from ads_gym.rewards import MOST_COST_WEIGHT
 from ads_gym.topology import UNDECIDED, Int8Array, IntArray
 
 FLAT_EXTRAS = 6  # numbers of a flat observation behind the two vectors of E

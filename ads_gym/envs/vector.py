@@ -8,8 +8,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from ads_gym.env import DenseNetSparsifyEnv
-from ads_gym.episodes import Episodes
+from ads_gym.envs.env import DenseNetSparsifyEnv
+from ads_gym.envs.episodes import Episodes
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
 from ads_gym.evaluators.base import Evaluator, Metrics
 from ads_gym.tasks import Task

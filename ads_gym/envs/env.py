@@ -11,16 +11,16 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from ads_gym import render
 from ads_gym.architecture import Architecture
-from ads_gym.episode import Decision, Episode, Rules, macs_limit
+from ads_gym.envs import render
+from ads_gym.envs.episode import Decision, Episode, Rules, macs_limit
+from ads_gym.envs.observations import OBSERVERS, Observation
+from ads_gym.envs.rewards import MOST_COST_WEIGHT, Reward, check_cost_weight, resolve_reward
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
 from ads_gym.evaluators.base import Evaluator, Metrics
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator, check_metrics
 from ads_gym.nets.cost import CostTable
-from ads_gym.observations import OBSERVERS, Observation
-from ads_gym.rewards import MOST_COST_WEIGHT, Reward, check_cost_weight, resolve_reward
 from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, Topology
 
@@ -163,7 +163,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `render_mode`: None, "ansi" (text), "rgb_array" (uint8 [height, width, 3]), "human" (prints the text).
 
     `gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64)` takes the same and plays 64 episodes in arrays: see
-    `ads_gym.vector.DenseNetSparsifyVectorEnv`.
+    `ads_gym.envs.vector.DenseNetSparsifyVectorEnv`.
 
     Strings and numbers survive `env.spec.to_json()`; an object given for `task`, `evaluator`, `reward` or `store`
     works, but not through JSON. The constructor reads the task's description and nothing else: data, weights and store

@@ -7,11 +7,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from playing import make
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv
+from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import AdsGymError, InvalidValue, ResetNeeded, UnknownName
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.vector import DenseNetSparsifyVectorEnv
 
 N = 5
 E = 20  # of planted-20
