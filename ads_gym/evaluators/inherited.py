@@ -10,9 +10,10 @@ the number of threads changes no bit either.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice, product
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
@@ -23,7 +24,7 @@ from ads_gym.data.splits import ImageSet, Split, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost
-from ads_gym.evaluators.parts import Parts, Sources, Statistics, numbers_an_image
+from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, numbers_an_image
 from ads_gym.evaluators.walk import Walk
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet, kept_sources
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 ARITHMETIC = 4  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
 GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
-KEPT_SHARE = 8  # if all walks need no more than this part of the limit, they stay where they are between batches
-CHUNK_BYTES = 8 << 20  # of the widest block's maps in one chunk of VALID: about what a cache holds
+KEPT_SHARE = 8  # walks that need no more than this part of the limit stay where they are between batches
+CHUNK_BYTES = 16 << 20  # of the widest block's maps in one chunk of VALID: each map by itself stays in the cache
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -122,33 +123,46 @@ class InheritedEvaluator:
         plans = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
         order = sorted(range(len(plans)), key=plans.__getitem__)
         ordered = [plans[i] for i in order]
-        calibrating = self._walks(len(self._calibration) * self._an_image[0])
-        scoring = self._walks(self._chunk * sum(self._an_image))
-        share = -(-len(ordered) // calibrating)
-        shares = [ordered[start : start + share] for start in range(0, len(ordered), share)]
-
-        def statistics(job: tuple[int, list[list[Sources]]]) -> list[list[Statistics]]:
-            number, plans = job
-            with self._walk(f"calibration {number}", self._calibration, calibrating) as walk:
-                return walk.through(plans, lambda path: [node.statistics for node in path])
-
-        def logits(job: tuple[int, Tensor]) -> list[Tensor]:
-            number, images = job
-            with self._walk(f"valid {number}", images, scoring) as walk:
-                return walk.through(ordered, lambda path: path[-1].maps, known)
-
-        known = [each for part in _side_by_side(statistics, list(enumerate(shares)), calibrating) for each in part]
-        chunks = _side_by_side(logits, list(enumerate(self._valid)), scoring)
-        rows = dict(zip(order, zip(*chunks, strict=True), strict=True))
+        walks = self._walks(len(self._calibration) * self._an_image[0])
+        estimated = self._visit(
+            "calibration", [self._calibration], walks, ordered, lambda path: [node.statistics for node in path]
+        )
+        walks = self._walks(self._chunk * sum(self._an_image))
+        known = [statistics for (statistics,) in estimated]
+        logits = self._visit("valid", self._valid, walks, ordered, lambda path: path[-1].maps, known)
+        rows = dict(zip(order, logits, strict=True))
         return [torch.cat(rows[i]) for i in range(len(plans))]
 
-    @contextmanager
-    def _walk(self, name: str, images: Tensor, walks: int) -> Iterator[Walk]:
-        """One of so many: where the last batch left it, if it is kept and nobody else has it, else at the start."""
-        walk = self._kept.pop(name, None) or Walk(self._parts, images, self._memory_limit // walks)
-        yield walk
-        if (len(self._calibration) + len(self._labels)) * sum(self._an_image) <= self._memory_limit // KEPT_SHARE:
-            self._kept[name] = walk
+    def _visit(
+        self,
+        name: str,
+        chunks: Sequence[Tensor],
+        walks: int,
+        plans: Sequence[list[Sources]],
+        see: Callable[[list[Node]], Result],
+        known: Sequence[list[Statistics]] | None = None,
+    ) -> list[tuple[Result, ...]]:
+        """What `see` makes of each mask's nodes, chunk by chunk of the images; so many walks go side by side.
+
+        Where there are fewer chunks than walks, the sorted masks are shared out.
+        """
+        size = -(-len(plans) // max(1, walks // len(chunks)))
+        shares = [slice(start, start + size) for start in range(0, len(plans), size)]
+        held = len(shares) * sum(map(len, chunks)) * sum(self._an_image)
+        keeps = held <= self._memory_limit // KEPT_SHARE
+
+        def run(job: tuple[tuple[int, Tensor], tuple[int, slice]]) -> list[Result]:
+            (chunk, images), (number, share) = job
+            key = f"{name} {chunk} {number}"
+            walk = self._kept.pop(key, None) or Walk(self._parts, images, self._memory_limit // walks)
+            seen = walk.through(plans[share], see, known and known[share])
+            if keeps:
+                self._kept[key] = walk
+            return seen
+
+        found = iter(_side_by_side(run, list(product(enumerate(chunks), enumerate(shares))), walks))
+        by_chunk = [list(chain.from_iterable(islice(found, len(shares)))) for _ in chunks]
+        return list(zip(*by_chunk, strict=True))
 
     def _walks(self, held: int) -> int:
         """How many go side by side that hold so many bytes each: one fills a GPU."""

@@ -128,7 +128,7 @@ def test_walks_that_are_kept_between_batches_change_no_bit(monkeypatch):
     small_chunks(monkeypatch)
     config = KINDS[0]
     images = random_images(config, 33, 1), random_images(config, 33, 2)
-    limit = 66 * sum(numbers_an_image(config)) * 4 * inherited.KEPT_SHARE
+    limit = 33 * sum(numbers_an_image(config)) * 4 * inherited.KEPT_SHARE
     keeping, poor = (
         InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=each)
         for each in (limit, limit - 1)
