@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from speed.stopwatch import Part, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,6 @@ class Wall:
         """As HEAD says."""
         middle, low, high = sorted(self.seconds)[len(self.seconds) // 2], min(self.seconds), max(self.seconds)
         return f"| `{self.command}` | {middle:.1f} ({low:.1f} - {high:.1f}) | {len(self.seconds)} |"
-
-
-@dataclass(frozen=True)
-class Part:
-    """What of one run went where."""
-
-    HEAD: ClassVar[str] = "| where the time goes | seconds | share |"
-
-    name: str
-    seconds: float
-    share: float
-
-    def line(self) -> str:
-        """As HEAD says."""
-        return f"| {self.name} | {self.seconds:.2f} | {self.share:.0%} |"
 
 
 def measure(small: bool) -> list[Wall | Part]:
@@ -76,35 +61,6 @@ def cold(arguments: list[str]) -> tuple[float, str]:
             check=True,
         )
         return time.perf_counter() - start, done.stdout
-
-
-class Stopwatch:
-    """Seconds by part; while one part runs within another, the outer one stands still."""
-
-    def __init__(self, name: str) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._open, self._since = [name], time.perf_counter()
-
-    def lap(self) -> None:
-        """What passed since the last lap goes to the part that is open."""
-        now = time.perf_counter()
-        self.seconds[self._open[-1]] += now - self._since
-        self._since = now
-
-    def watch(self, owner: Any, function: str, name: str) -> None:
-        """From now on a call of it is part `name`."""
-        inner: Callable = getattr(owner, function)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.lap()
-            self._open.append(name)
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self.lap()
-                self._open.pop()
-
-        setattr(owner, function, call)
 
 
 WATCHED = [  # module, function, what it is part of

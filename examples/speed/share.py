@@ -4,12 +4,22 @@ Counted twice. Needed: what the masks have in closed form (2 for a multiply-add,
 what convolutions and products were carried out, counted operation by operation; the rest was shared between masks.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar
+from unittest.mock import patch
 
+import numpy as np
+import torch
 from speed.evaluator import problem, settings
+from speed.stopwatch import Part, Stopwatch
+from torch.nn import functional
 
-from ads_gym.evaluators.bench import measure_paces
+from ads_gym.evaluators import kernels, parts
+from ads_gym.evaluators.bench import measure_paces, neighbours
+from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.evaluators.machine import count_work
+from ads_gym.topology import BoolArray
 
 
 @dataclass(frozen=True)
@@ -39,9 +49,9 @@ class Share:
         return f"| {self.what} | {rates} | {numbers} | {' | '.join(f'{share:.0%}' for share in shares)} |"
 
 
-def measure(small: bool) -> list[Share]:
-    """A line for every kind of masks, on every network."""
-    shares = []
+def measure(small: bool) -> list[Share | Part]:
+    """A line for every kind of masks, on every network; then where the time of neighbours goes."""
+    shares, profiles = [], []
     for name, setting in settings(small).items():
         evaluator, images = problem(setting).evaluator, setting.valid + setting.calibration
         machine, paces, _ = measure_paces(evaluator, images, masks=4 if small else 16, repeats=1 if small else 5)
@@ -50,4 +60,36 @@ def measure(small: bool) -> list[Share]:
             peaks = machine.convolution, machine.product, pace.traffic, machine.bandwidth
             what = f"{pace.kind}, {pace.counted} masks, {name}"
             shares.append(Share(what, pace.rates, pace.rate, needed, pace.operations, *peaks))
-    return shares
+        (masks,) = neighbours(evaluator.topology, 4 if small else 32, np.random.default_rng(0))
+        profiles += [Part(f"{name}: {part.name}", part.seconds, part.share) for part in profile(evaluator, masks)]
+    return shares + profiles
+
+
+WATCHED = [
+    (functional, "conv2d", "convolutions and products"),
+    (functional, "linear", "convolutions and products"),
+    (kernels.Affine, "relu", "BatchNorm and ReLU"),
+    (kernels.Norms, "__call__", "scale and shift from statistics"),
+    (parts, "moments", "mean and variance"),
+    (parts, "pooled", "pooling"),
+]
+
+
+def profile(evaluator: InheritedEvaluator, masks: BoolArray) -> list[Part]:
+    """Seconds by part, largest first, on one thread; evaluates the masks twice before."""
+    operations, threads = count_work(lambda: evaluator.evaluate(masks)).operations, torch.get_num_threads()
+    torch.set_num_threads(1)
+    evaluator.evaluate(masks)
+    stopwatch = Stopwatch("sums of contributions, scores, Python")
+    with ExitStack() as stack:
+        for owner, function, name in WATCHED:
+            stack.enter_context(patch.object(owner, function, getattr(owner, function)))  # put back at the end
+            stopwatch.watch(owner, function, name)
+        stopwatch.lap()
+        evaluator.evaluate(masks)
+        stopwatch.lap()
+    torch.set_num_threads(threads)
+    total = sum(stopwatch.seconds.values())
+    told = {WATCHED[0][2]: f", {operations / stopwatch.seconds[WATCHED[0][2]] / 1e9:.0f} GFLOP/s"}
+    largest = sorted(stopwatch.seconds.items(), key=lambda part: -part[1])
+    return [Part(name + told.get(name, ""), seconds, seconds / total) for name, seconds in largest]

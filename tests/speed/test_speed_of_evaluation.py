@@ -43,11 +43,15 @@ def test_the_evaluator_meets_its_rivals(section):
 
 
 def test_shares_are_of_the_peak(section):
-    shares = section("share").measure(small=True)
+    rows = section("share").measure(small=True)
+    shares, parts = rows[:3], rows[3:]
     assert [share.what.split(",")[0] for share in shares] == ["random", "neighbours", "converging"]
     for share in shares:
         assert 0 < share.done < share.convolution and share.needed > 0
         assert share.line().count("|") == share.HEAD.count("|")
+    assert len(parts) == 6 and sum(part.share for part in parts) == pytest.approx(1)
+    assert sorted(parts, key=lambda part: -part.seconds) == parts and parts[-1].seconds > 0
+    assert ["convolutions" in part.name and "GFLOP/s" in part.name for part in parts].count(True) == 1
 
 
 def test_growth_has_points_along_every_axis_and_a_picture(section, tmp_path):
@@ -77,7 +81,7 @@ def test_a_stopwatch_counts_what_is_within_once(section):
         def inner(self):
             time.sleep(0.05)
 
-    stopwatch = section("search").Stopwatch("rest")
+    stopwatch = section("stopwatch").Stopwatch("rest")
     stopwatch.watch(Work, "outer", "outer")
     stopwatch.watch(Work, "inner", "inner")
     assert Work().outer() == "done"
