@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from ads_gym.agents.critic import Critic
 from ads_gym.agents.game import Played
@@ -94,6 +95,7 @@ class Reinforce:
         self.policy = RecurrentPolicy(game.size, config.hidden, float(np.log(start / (1 - start))), config.floor, seed)
         self._learner = Learner(self.policy, game, self._table.cost_weight, config)
         self._critic = Critic(game.size)
+        self._libraries = ThreadpoolController()  # SciPy's and numpy's linear algebra among them
         self._state: State | None = None
         self._seen: dict[bytes, float] = {}
         self._best: list[tuple[float, BoolArray]] = []
@@ -116,7 +118,9 @@ class Reinforce:
             self._remember([played.mask for played in batch], [played.score for played in batch])
             self._learner.update(batch, [mask for _, mask in self._best[: config.elites]])
             for _ in range(config.asks):
-                if len(masks := self._ask(batch)):
+                with self._libraries.limit(limits=1, user_api="blas"):  # on matrices this small threads only wait
+                    masks = self._ask(batch)
+                if len(masks):
                     self._score(masks)
         return self
 
