@@ -358,9 +358,11 @@ def test_the_bar_tells_epoch_loss_and_time_left(capsys, monkeypatch):
 
 
 def test_no_bar_but_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
-    with EpochBar(3, "training") as bar:
+    with EpochBar(3, "training", "measuring") as bar:
         bar.update("training", 1, 2.5)
         assert capsys.readouterr().err == ""
         monkeypatch.setattr(bars, "QUIET_SECONDS", 0.0)
         bar.update("training", 2, 1.25)
         assert "training: 2/3 epochs  loss 1.2500" in capsys.readouterr().err
+        bar.update("training", 3, 1.0)
+        assert capsys.readouterr().err == "measuring\n"

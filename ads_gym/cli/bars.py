@@ -50,12 +50,17 @@ class EpochBar:
             self._since = name, epoch, now
         if self._then and epoch == self._epochs:
             self._bar.update(self._task, description=self._then, told="")  # not completed, so the spinner goes on
+            self._say(self._then, now)
             return
         _, first, since = self._since
         told = f"{epoch}/{self._epochs} epochs  loss {loss:.4f}"
         if epoch > first:
             told += f"  {duration((now - since) / (epoch - first) * (self._epochs - epoch))} left"
         self._bar.update(self._task, description=name, completed=epoch, told=told)
+        self._say(f"{name}: {told}", now)
+
+    def _say(self, line: str, now: float) -> None:
+        """Writes a line where there is no bar, unless the last was a moment ago."""
         if self._bar.disable and now - self._said >= QUIET_SECONDS:
             self._said = now
-            print(f"{name}: {told}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)

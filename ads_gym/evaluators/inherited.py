@@ -1,20 +1,22 @@
 """Inherited accuracy: an architecture with the supernet's weights, no training, BatchNorm statistics its own.
 
-How it is computed. A batch of masks is sorted. One walk (`ads_gym.evaluators.walk`) takes the calibration images
-through all of them and leaves, for each mask, a few numbers: the statistics of every node. Then VALID goes the same
-way, chunk by chunk, with these. So memory is a chunk times a path, whatever the number of images and masks. Every
-operation on a mask is the same whatever else is in the batch, and so are its bits.
+How it is computed. A batch of masks is sorted. Walks (`ads_gym.evaluators.walk`) take the calibration images through
+all of them and leave, for each mask, a few numbers: the statistics of every node. Then VALID goes the same way, chunk
+by chunk, with these. So memory is a chunk times a path for each walk, whatever the number of images and masks; walks
+that need little stay where they are until the next batch. Every operation on a mask is the same whatever else is in the
+batch or came before, and so are its bits.
 
 On a CPU, walks run side by side, one on each of the threads that torch may use, and each operation on one of them: so
 the number of threads changes no bit either.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from itertools import chain, islice, product
-from typing import TYPE_CHECKING, TypeVar, cast
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,11 +36,12 @@ from ads_gym.topology import BoolArray, Scope, Topology
 if TYPE_CHECKING:
     from ads_gym.tasks import Task
 
-ARITHMETIC = 4  # goes up when the same mask may come out with other last bits
+ARITHMETIC = 5  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
 GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
-KEPT_SHARE = 8  # walks that need no more than this part of the limit stay where they are between batches
+KEPT_SHARE = 8  # walks that need no more than this part of the limit (over calibration, and over VALID) are kept
 CHUNK_BYTES = 16 << 20  # of the widest block's maps in one chunk of VALID: each map by itself stays in the cache
+_CUDNN = Lock()
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -53,10 +56,10 @@ class InheritedEvaluator:
         scope: which skip connections a mask speaks of.
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA where there is one.
         dtype: of weights and feature maps.
-        memory_limit: bytes that feature maps may take while masks are evaluated, and between batches. It never fails:
-            with less, more is computed twice, fewer walks go side by side, and at last VALID goes in smaller chunks.
-            (The maps of the calibration images are needed at once, whatever the limit.) None: 1 GiB on a CPU, a
-            quarter of a GPU's memory.
+        memory_limit: bytes that feature maps may take while masks are evaluated; between batches a quarter of it. It
+            never fails: with less, more is computed twice, fewer walks go side by side, and at last VALID goes in
+            smaller chunks. (The maps of the calibration images are needed at once, whatever the limit, and BatchNorm's
+            scale and shift take as much as a few images.) None: 1 GiB on a CPU, a quarter of a GPU's memory.
 
     Raises:
         DeviceUnavailable: this machine has no such device.
@@ -84,7 +87,7 @@ class InheritedEvaluator:
         self._calibration = network_input(calibration.images.to(self.device), dtype)
         self._valid = torch.split(network_input(valid.images.to(self.device), dtype), self._chunk)
         self._labels = valid.labels.to(self.device)
-        self._kept: dict[str, Walk] = {}
+        self._kept: dict[str, Walk] = {}  # by images and share of the masks; who uses one takes it out
 
     @classmethod
     def of(
@@ -109,7 +112,8 @@ class InheritedEvaluator:
         masks = self.topology.check_masks(masks)
         if not len(masks):
             return []
-        logits = self._logits(masks)
+        with _exact(self.device):
+            logits = self._logits(masks)
         (scores,) = _side_by_side(
             lambda rows: torch.stack([score_logits(row, self._labels) for row in rows]), [logits], 1
         )
@@ -117,7 +121,8 @@ class InheritedEvaluator:
 
     def logits(self, mask: BoolArray) -> Tensor:
         """[n, classes]: what one mask bool[E] gives the images of VALID."""
-        return self._logits(self.topology.check_masks(mask)[None])[0]
+        with _exact(self.device):
+            return self._logits(self.topology.check_masks(mask)[None])[0]
 
     def _logits(self, masks: BoolArray) -> list[Tensor]:
         plans = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
@@ -154,7 +159,8 @@ class InheritedEvaluator:
         def run(job: tuple[tuple[int, Tensor], tuple[int, slice]]) -> list[Result]:
             (chunk, images), (number, share) = job
             key = f"{name} {chunk} {number}"
-            walk = self._kept.pop(key, None) or Walk(self._parts, images, self._memory_limit // walks)
+            room = self._memory_limit // walks - len(images) * self._an_image[0]
+            walk = self._kept.pop(key, None) or Walk(self._parts, images, room)
             seen = walk.through(plans[share], see, known and known[share])
             if keeps:
                 self._kept[key] = walk
@@ -194,28 +200,37 @@ def _side_by_side(run: Callable[[Job], Result], jobs: Sequence[Job], workers: in
     threads = torch.get_num_threads()
 
     def alone(job: Job) -> Result:
-        torch.set_num_threads(1)  # of the thread that calls it
         try:
-            with torch.inference_mode(), _exact():
+            torch.set_num_threads(1)  # of the thread that calls it
+            with torch.inference_mode():
                 return run(job)
         finally:
             torch.set_num_threads(threads)
 
     if workers == 1:
         return [alone(job) for job in jobs]
-    with ThreadPoolExecutor(workers) as pool:
+    # At its first look a new thread takes over torch's number of threads, as others left it: before we set our own.
+    with ThreadPoolExecutor(workers, initializer=torch.get_num_threads) as pool:
         return list(pool.map(alone, jobs))
 
 
-def _exact() -> AbstractContextManager[object]:
-    """No TF32, whose ten bits of mantissa are cuDNN's default for float32: the references are met in full float32."""
-    if not torch.cuda.is_available():
-        return nullcontext()
+@contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
+    """No TF32, whose ten bits of mantissa are cuDNN's default for float32: the references are met in full float32.
+
+    The switch is the process's, so one evaluator at a time holds it.
+    """
+    if device.type != "cuda":
+        yield
+        return
     cudnn = torch.backends.cudnn
-    flags = cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    )
-    return cast(AbstractContextManager[object], flags)
+    with (
+        _CUDNN,
+        cudnn.flags(
+            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+        ),
+    ):
+        yield
 
 
 def _fingerprint(evaluator: InheritedEvaluator, supernet: DenseNet, calibration: ImageSet, valid: ImageSet) -> str:

@@ -78,17 +78,18 @@ WATCHED = [
 def profile(evaluator: InheritedEvaluator, masks: BoolArray) -> list[Part]:
     """Seconds by part, largest first, on one thread; evaluates the masks twice before."""
     operations, threads = count_work(lambda: evaluator.evaluate(masks)).operations, torch.get_num_threads()
-    torch.set_num_threads(1)
-    evaluator.evaluate(masks)
     stopwatch = Stopwatch("sums of contributions, scores, Python")
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        torch.set_num_threads(1)
+        evaluator.evaluate(masks)
         for owner, function, name in WATCHED:
             stack.enter_context(patch.object(owner, function, getattr(owner, function)))  # put back at the end
             stopwatch.watch(owner, function, name)
         stopwatch.lap()
+        stopwatch.seconds.clear()
         evaluator.evaluate(masks)
         stopwatch.lap()
-    torch.set_num_threads(threads)
     total = sum(stopwatch.seconds.values())
     told = {WATCHED[0][2]: f", {operations / stopwatch.seconds[WATCHED[0][2]] / 1e9:.0f} GFLOP/s"}
     largest = sorted(stopwatch.seconds.items(), key=lambda part: -part[1])

@@ -204,6 +204,28 @@ def test_threads_change_no_bit(monkeypatch):
     assert found[0] == found[1] == found[2]
 
 
+def test_every_walk_is_on_one_thread_however_many_go_side_by_side(monkeypatch):
+    small_chunks(monkeypatch)
+    evaluator = evaluator_of(KINDS[0], 33)
+    masks = masks_of(evaluator.topology, 4)
+    through, seen, before = Walk.through, [], torch.get_num_threads()
+
+    def watched(self, *args):
+        found = through(self, *args)
+        seen.append(torch.get_num_threads())
+        return found
+
+    monkeypatch.setattr(Walk, "through", watched)
+    torch.set_num_threads(4)
+    try:
+        for _ in range(200):  # new threads every time: each must ask for one, not take what another puts back
+            evaluator.evaluate(masks)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) > 800 and set(seen) == {1}
+
+
 def test_on_the_shipped_supernet_dense_is_good_and_the_chain_is_not():
     evaluator = Task.load("digits").evaluator("layers", device="cpu")
     dense, chain = evaluator.evaluate(np.stack([evaluator.topology.dense(), evaluator.topology.chain()]))
