@@ -51,7 +51,7 @@ def _table(found: "Bench") -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("masks")
-    for name in ("masks/s (range)", "ms a\nmask", "work", "GFLOP/s", "of convo-\nlution", "of\nproduct", "of\nmemory"):
+    for name in ("masks/s (range)", "ms a\nmask", "work", "GFLOP/s", "of\nconvolution", "of\nproduct", "of\nmemory"):
         table.add_column(name, justify="right")
     for pace in found.paces:
         shares = (
