@@ -186,7 +186,7 @@ def usual_memory_limit(device: torch.device) -> int:
 def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int, device: torch.device) -> int:
     """How many images of VALID go together: set by network, limit and kind of device, so that it cannot move a result.
 
-    On a CPU a chunk stays in the cache; on a GPU it is as large as the limit lets it be.
+    On a CPU each map of a chunk stays in the cache; on a GPU a chunk is as large as the limit lets it be.
     """
     held = memory_limit // (sum(numbers_an_image(config)) * dtype.itemsize)
     if device.type == "cuda":
