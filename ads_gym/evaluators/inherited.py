@@ -26,7 +26,7 @@ from ads_gym.data.splits import ImageSet, Split, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost
-from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, numbers_an_image
+from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, layer_channels, numbers_an_image
 from ads_gym.evaluators.walk import Walk
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet, kept_sources
@@ -36,11 +36,11 @@ from ads_gym.topology import BoolArray, Scope, Topology
 if TYPE_CHECKING:
     from ads_gym.tasks import Task
 
-ARITHMETIC = 5  # goes up when the same mask may come out with other last bits
+ARITHMETIC = 6  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
 GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
 KEPT_SHARE = 8  # walks that need no more than this part of the limit (over calibration, and over VALID) are kept
-CHUNK_BYTES = 16 << 20  # of the widest block's maps in one chunk of VALID: each map by itself stays in the cache
+CHUNK_BYTES = 5 << 18  # of the largest map that a layer makes of one chunk of VALID: it stays in the cache
 _CUDNN = Lock()
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -191,8 +191,8 @@ def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int, 
     held = memory_limit // (sum(numbers_an_image(config)) * dtype.itemsize)
     if device.type == "cuda":
         return max(1, held)
-    widest = max(block.concatenated(config.growth) * block.height * block.width for block in config.geometry)
-    return max(1, min(CHUNK_BYTES // (widest * dtype.itemsize), held))
+    largest = layer_channels(config) * max(block.height * block.width for block in config.geometry)
+    return max(1, min(CHUNK_BYTES // (largest * dtype.itemsize), held))
 
 
 def _side_by_side(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> list[Result]:

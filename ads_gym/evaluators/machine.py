@@ -27,7 +27,7 @@ class Machine:
 class Work:
     """What a computation asked of a machine."""
 
-    operations: float  # in convolutions and matrix products, 2 for a multiply-add
+    operations: float  # in convolutions and matrix products, 2 for a multiply-add, those with zeros included
     traffic: float  # bytes that its tensor operations read and wrote, as if no cache held any
 
 

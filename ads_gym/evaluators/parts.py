@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.evaluators.kernels import Affine, Convolution, Moments, Norms, moments, pooled
+from ads_gym.evaluators.kernels import LAYOUT, Affine, Convolution, Moments, Norms, convolution, moments, pooled
 from ads_gym.nets.densenet import DenseNet, Layer, Transition, source_widths
 
 Sources = tuple[int, ...]  # nodes of a block that a destination reads, ascending
@@ -47,17 +47,16 @@ class Place(NamedTuple):
 
     first: int  # position of the block's node 0 on a path
     size: tuple[int, int]  # h, w
-    layout: torch.memory_format  # of maps
     chunk: int  # images that go together where more are at hand
 
     def convolution(self, weight: Tensor) -> Convolution:
         """Of weight [outputs, c, k, k]."""
-        return Convolution(weight, self.size, self.layout)
+        return convolution(weight, self.size)
 
     def norms(self, norms: Sequence[nn.BatchNorm2d], channels: slice) -> Norms:
         """Some channels of BatchNorms, side by side."""
         weights, biases = [norm.weight[channels] for norm in norms], [norm.bias[channels] for norm in norms]
-        return Norms(weights, biases, norms[0].eps, self.size, self.layout)
+        return Norms(weights, biases, norms[0].eps, self.size[1])
 
     def in_chunks(self, run: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
         """`run` of maps [n, ...], so many images at a time that all it makes of them stays in the cache."""
@@ -82,6 +81,7 @@ class Stem:
                 maps = functional.batch_norm(maps, inner.mean, variance, module.weight, module.bias, eps=module.eps)
             else:
                 maps = module(maps)
+        maps = maps.contiguous(memory_format=LAYOUT)  # of one channel, torch does not see that it had this layout
         statistics = known or Statistics(moments(maps), inner)
         return Node(maps, statistics, self._readers(cast(Moments, statistics.output), known is None))
 
@@ -133,11 +133,12 @@ class LayerDestination(Destination):
         total, inner = terms[0], None
         for count, term in enumerate(terms[1:]):
             total = total.add_(term) if count else total + term  # the first sum is a fresh tensor
+        total = self._convolutions[0].maps(total)
         if self._bottleneck:
-            norm, convolution = self._bottleneck
+            norm, convolve = self._bottleneck
             inner = cast(Moments, known.inner) if known else moments(total)
             affine = norm(inner, known is None)
-            total = self.place.in_chunks(lambda maps: convolution(affine.relu(maps)), total)
+            total = self.place.in_chunks(lambda maps: convolve.maps(convolve(affine.relu(maps))), total)
         return self._finished(total, known, inner)
 
 
@@ -178,9 +179,6 @@ class ClassifierDestination(Destination):
 class Parts:
     """A copy of a supernet, taken apart: the stem, and every destination, block by block.
 
-    Convolutions to 12 channels are 1.4 times as fast with channels last (a CPU of 16 lanes, 32 x 32 pixels), those to
-    8 or fewer are not.
-
     Args:
         supernet: with trained weights.
         device: where they go.
@@ -190,11 +188,9 @@ class Parts:
 
     def __init__(self, supernet: DenseNet, device: torch.device, dtype: torch.dtype, chunk: int) -> None:
         network, config = _copy(supernet, device, dtype), supernet.config
-        is_wide = config.growth > 8 or device.type == "cuda"
-        self.layout = torch.channels_last if is_wide else torch.contiguous_format  # what convolves faster
         firsts = accumulate((layers + 1 for layers in config.blocks), initial=0)
         places = [
-            Place(first, (block.height, block.width), self.layout, chunk)
+            Place(first, (block.height, block.width), chunk)
             for block, first in zip(config.geometry, firsts, strict=False)
         ]
         stem, blocks = _taken_apart(network.features)
@@ -250,13 +246,21 @@ def _first_norm(module: nn.Module) -> nn.Module:
     return module.norm1 if isinstance(module, Layer) else module.norm if isinstance(module, Transition) else module
 
 
+def layer_channels(config: DenseNetConfig) -> int:
+    """Of what a source contributes to a layer: its outputs, or those of its bottleneck."""
+    return config.growth * (4 if config.bottleneck else 1)
+
+
 def numbers_an_image(config: DenseNetConfig) -> tuple[int, int]:
-    """What a path holds of one image when it is longest: numbers in feature maps, and in contributions."""
+    """What a path holds of one image when it is longest: numbers in feature maps, and in contributions.
+
+    (Of maps whose height is no multiple of the rows that go together, contributions have up to three rows more.)
+    """
     maps = contributions = 0
     for index, block in enumerate(config.geometry):
         pixels, readers = block.height * block.width, range(1, block.layers + 1)
         maps += block.concatenated(config.growth) * pixels
-        contributions += sum(readers) * config.growth * (4 if config.bottleneck else 1) * pixels
+        contributions += sum(readers) * layer_channels(config) * pixels
         is_last = index == len(config.blocks) - 1
         contributions += block.concatenated(config.growth) * (
             1 if is_last else (block.height // 2) * (block.width // 2)

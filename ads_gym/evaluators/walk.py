@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ads_gym.evaluators.kernels import LAYOUT
 from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics
 
 Seen = TypeVar("Seen")
@@ -25,7 +26,7 @@ class Walk:
 
     def __init__(self, parts: Parts, images: Tensor, room: int) -> None:
         self._parts, self._room = parts, room
-        self._images = images.contiguous(memory_format=parts.layout)  # what is computed of them keeps it
+        self._images = images.contiguous(memory_format=LAYOUT)  # what is computed of them keeps it
         self._path: list[Node] = []
         self._plan: list[Sources] = []  # what the destinations on the path read
 
