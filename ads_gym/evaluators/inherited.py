@@ -26,7 +26,7 @@ from ads_gym.data.splits import ImageSet, Split, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost
-from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, layer_channels, numbers_an_image
+from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, numbers_an_image
 from ads_gym.evaluators.walk import Walk
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet, kept_sources
@@ -41,6 +41,7 @@ MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
 GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
 KEPT_SHARE = 8  # walks that need no more than this part of the limit (over calibration, and over VALID) are kept
 CHUNK_BYTES = 5 << 18  # of the largest map that a layer makes of one chunk of VALID: it stays in the cache
+LEAST_CHUNK = 8  # images: of fewer, the small maps of late blocks would cost more in calls than in arithmetic
 _CUDNN = Lock()
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -153,8 +154,7 @@ class InheritedEvaluator:
         """
         size = -(-len(plans) // max(1, walks // len(chunks)))
         shares = [slice(start, start + size) for start in range(0, len(plans), size)]
-        held = len(shares) * sum(map(len, chunks)) * sum(self._an_image)
-        keeps = held <= self._memory_limit // KEPT_SHARE
+        may_be_kept = self._memory_limit // KEPT_SHARE // (len(chunks) * len(shares))  # bytes of one walk
 
         def run(job: tuple[tuple[int, Tensor], tuple[int, slice]]) -> list[Result]:
             (chunk, images), (number, share) = job
@@ -162,7 +162,7 @@ class InheritedEvaluator:
             room = self._memory_limit // walks - len(images) * self._an_image[0]
             walk = self._kept.pop(key, None) or Walk(self._parts, images, room)
             seen = walk.through(plans[share], see, known and known[share])
-            if keeps:
+            if walk.held <= may_be_kept:
                 self._kept[key] = walk
             return seen
 
@@ -191,8 +191,8 @@ def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int, 
     held = memory_limit // (sum(numbers_an_image(config)) * dtype.itemsize)
     if device.type == "cuda":
         return max(1, held)
-    largest = layer_channels(config) * max(block.height * block.width for block in config.geometry)
-    return max(1, min(CHUNK_BYTES // (largest * dtype.itemsize), held))
+    largest = config.growth * max(block.height * block.width for block in config.geometry)
+    return max(1, min(max(CHUNK_BYTES // (largest * dtype.itemsize), LEAST_CHUNK), held))
 
 
 def _side_by_side(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> list[Result]:

@@ -246,11 +246,6 @@ def _first_norm(module: nn.Module) -> nn.Module:
     return module.norm1 if isinstance(module, Layer) else module.norm if isinstance(module, Transition) else module
 
 
-def layer_channels(config: DenseNetConfig) -> int:
-    """Of what a source contributes to a layer: its outputs, or those of its bottleneck."""
-    return config.growth * (4 if config.bottleneck else 1)
-
-
 def numbers_an_image(config: DenseNetConfig) -> tuple[int, int]:
     """What a path holds of one image when it is longest: numbers in feature maps, and in contributions.
 
@@ -260,7 +255,7 @@ def numbers_an_image(config: DenseNetConfig) -> tuple[int, int]:
     for index, block in enumerate(config.geometry):
         pixels, readers = block.height * block.width, range(1, block.layers + 1)
         maps += block.concatenated(config.growth) * pixels
-        contributions += sum(readers) * layer_channels(config) * pixels
+        contributions += sum(readers) * config.growth * (4 if config.bottleneck else 1) * pixels
         is_last = index == len(config.blocks) - 1
         contributions += block.concatenated(config.growth) * (
             1 if is_last else (block.height // 2) * (block.width // 2)

@@ -30,6 +30,11 @@ class Walk:
         self._path: list[Node] = []
         self._plan: list[Sources] = []  # what the destinations on the path read
 
+    @property
+    def held(self) -> int:
+        """Bytes of feature maps and contributions on the path."""
+        return sum(tensor.nbytes for node in self._path for tensor in (node.maps, *node.contributions.values()))
+
     def through(
         self,
         plans: Sequence[Sequence[Sources]],

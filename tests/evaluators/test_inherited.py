@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import KINDS, WIDE, random_images, reference_logits, trained_looking, trained_on_digits
 
-from ads_gym.architecture import Architecture
+from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
@@ -131,7 +131,7 @@ def test_walks_that_are_kept_between_batches_change_no_bit(monkeypatch):
     limit = 33 * sum(numbers_an_image(config)) * 4 * inherited.KEPT_SHARE
     keeping, poor = (
         InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=each)
-        for each in (limit, limit - 1)
+        for each in (limit, limit // 8)
     )
     masks = masks_of(keeping.topology, 24)
     for batch in (masks[:8], masks[4:12], masks[4:5], masks[::-1]):
@@ -154,6 +154,26 @@ def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
     for other in (narrow, least):
         for a, b in zip(other.evaluate(masks), wide.evaluate(masks), strict=True):
             assert a.loss == pytest.approx(b.loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("side", [7, 9, 10])  # rows go together two by two, four by four
+@pytest.mark.parametrize("growth", [3, 4, 8])
+def test_between_batches_a_quarter_of_the_limit_is_held(side, growth):
+    config = DenseNetConfig((5,), growth, 4, "conv3", image_shape=(1, side, side))
+    images = [random_images(config, n, 1) for n in (60, 60)]
+    dense = CostTable(config).topology.dense()[None]
+
+    def held(limit):
+        evaluator = InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=limit)
+        evaluator.evaluate(dense)
+        nodes = [node for walk in evaluator._kept.values() for node in walk._path]
+        tensors = [tensor for node in nodes for tensor in (node.maps, *node.contributions.values())]
+        return sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+    all_of_it = held(1 << 30)
+    for limit in (all_of_it, 4 * all_of_it, 5 * all_of_it, 6 * all_of_it):
+        assert held(limit) <= limit / 4
+    assert all_of_it > 0
 
 
 def test_numbers_an_image_are_what_the_longest_path_holds():
