@@ -171,7 +171,8 @@ def test_between_batches_a_quarter_of_the_limit_is_held(side, growth):
         return sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
     all_of_it = held(1 << 30)
-    for limit in (all_of_it, 4 * all_of_it, 5 * all_of_it, 6 * all_of_it):
+    for factor in (1, 2.7, 3.2, 3.4, 3.6, 3.8, 4, 5):  # just below four, an estimate without padded rows holds too much
+        limit = int(factor * all_of_it)
         assert held(limit) <= limit / 4
     assert all_of_it > 0
 
