@@ -27,8 +27,8 @@ from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost
 from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, numbers_an_image
-from ads_gym.evaluators.walk import Walk
-from ads_gym.nets.cost import CostTable
+from ads_gym.evaluators.walk import Walk, shared_out
+from ads_gym.nets.cost import CostTable, readers_macs
 from ads_gym.nets.densenet import DenseNet, kept_sources
 from ads_gym.nets.scoring import score_logits
 from ads_gym.topology import BoolArray, Scope, Topology
@@ -79,7 +79,7 @@ class InheritedEvaluator:
         self.device, self.dtype = resolve_device(device), dtype
         self.config: DenseNetConfig = supernet.config
         self.topology = Topology(self.config.blocks, Scope(scope))
-        self._cost = CostTable(self.config, self.topology.scope)
+        self._cost, self._macs = CostTable(self.config, self.topology.scope), readers_macs(self.config)
         self._memory_limit = usual_memory_limit(self.device) if memory_limit is None else memory_limit
         self._chunk = chunk_images(self.config, dtype, self._memory_limit, self.device)
         self._an_image = tuple(number * dtype.itemsize for number in numbers_an_image(self.config))  # bytes on a path
@@ -152,8 +152,7 @@ class InheritedEvaluator:
 
         Where there are fewer chunks than walks, the sorted masks are shared out.
         """
-        size = -(-len(plans) // max(1, walks // len(chunks)))
-        shares = [slice(start, start + size) for start in range(0, len(plans), size)]
+        shares = shared_out(plans, self._macs, max(1, walks // len(chunks)))
         may_be_kept = self._memory_limit // KEPT_SHARE // (len(chunks) * len(shares))  # bytes of one walk
 
         def run(job: tuple[tuple[int, Tensor], tuple[int, slice]]) -> list[Result]:

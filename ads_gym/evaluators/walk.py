@@ -5,12 +5,15 @@ through it depth first and holds one path.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from ads_gym.evaluators.kernels import LAYOUT
 from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics
+from ads_gym.topology import IntArray
 
 Seen = TypeVar("Seen")
 
@@ -69,8 +72,7 @@ class Walk:
 
     def _agreement(self, plan: Sequence[Sources]) -> int:
         """How many destinations on the path read the same under `plan`, as far as the first that does not."""
-        pairs = zip(plan, self._plan, strict=False)
-        return next((index for index, (a, b) in enumerate(pairs) if a != b), len(self._plan))
+        return _agreement(plan, self._plan)
 
     def _go_back(self, length: int) -> None:
         """Leaves all but the stem and the first `length` destinations, and what is contributed to those beyond."""
@@ -93,3 +95,23 @@ class Walk:
                     node.contributions[index] = term
             terms.append(term)
         return destination.node(sources, terms, known)
+
+
+def shared_out(plans: Sequence[Sequence[Sources]], macs: IntArray, walks: int) -> list[slice]:
+    """Sorted masks in shares that take about equally long, at most so many; masks that are all equal are one share.
+
+    Each walk goes down one whole path; every further mask costs it what this does not have in common with the last.
+
+    Args:
+        plans: what each destination reads under each mask.
+        macs: what a new node at each destination costs those behind it (`readers_macs`).
+    """
+    behind = np.append(np.cumsum(macs[::-1])[::-1], 0)
+    reached = np.cumsum([0] + [behind[_agreement(*pair)] for pair in pairwise(plans)])
+    starts = np.unique(np.searchsorted(reached, np.arange(walks) * reached[-1] / walks)).tolist()
+    return [slice(*ends) for ends in pairwise([*starts, len(plans)])]
+
+
+def _agreement(a: Sequence[Sources], b: Sequence[Sources]) -> int:
+    """How many destinations read the same in both, as far as the first that does not."""
+    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -69,6 +69,16 @@ def architecture_cost(architecture: Architecture) -> tuple[int, int]:
     return int(table.macs(architecture.mask)), int(table.parameters(architecture.mask))
 
 
+def readers_macs(config: DenseNetConfig) -> IntArray:
+    """int64[destinations]: MACs of all that may read each destination, block by block; 0 for the classifier."""
+    macs = [
+        sum(_edge(config, index, dst, src)[0] for dst in range(src + 1, block.layers + 2))
+        for index, block in enumerate(config.geometry)
+        for src in range(block.layers + 1)
+    ]
+    return np.array([*macs[1:], 0], dtype=np.int64)  # the first is the stem's
+
+
 def _edge(config: DenseNetConfig, block: int, dst: int, src: int) -> tuple[int, int]:
     """(MACs, parameters) of what `dst` spends on reading `src`: its BatchNorm's and convolution's share."""
     shape = config.geometry[block]

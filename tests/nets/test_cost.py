@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.nets.cost import CostTable
+from ads_gym.nets.cost import CostTable, readers_macs
 from ads_gym.topology import Scope
 
 
@@ -42,3 +42,15 @@ def test_a_random_mask_comes_as_near_its_cost_as_one_connection_allows():
     assert far.max() <= table.relative_costs.max() / 2 + 1e-12
     assert not masks[0].any() and masks[-1].all()
     assert len({mask.tobytes() for mask in masks}) == 50
+
+
+def test_what_those_behind_a_node_spend_on_reading_it():
+    config = DenseNetConfig((2, 1), 3, 4, image_shape=(1, 8, 8), classes=10)
+    convolution, pixels = 9 * 3, (64, 16)
+    assert readers_macs(config).tolist() == [
+        convolution * 3 * pixels[0] + 3 * 10 * pixels[0],  # layer 1: layer 2 and the transition
+        3 * 10 * pixels[0],  # layer 2: the transition
+        convolution * 10 * pixels[1] + 10 * 10,  # the transition: layer 1 and the classifier
+        3 * 10,  # layer 1: the classifier
+        0,
+    ]
