@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 ARITHMETIC = 6  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
 GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
-KEPT_SHARE = 8  # walks that need no more than this part of the limit (over calibration, and over VALID) are kept
+KEPT_SHARE = 8  # walks over calibration are kept that hold no more than this part of the limit; so are those over VALID
 CHUNK_BYTES = 5 << 18  # of the largest map that a layer makes of one chunk of VALID: it stays in the cache
 LEAST_CHUNK = 8  # images: of fewer, the small maps of late blocks would cost more in calls than in arithmetic
 _CUDNN = Lock()

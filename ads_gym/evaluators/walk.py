@@ -54,13 +54,13 @@ class Walk:
             known: each node's statistics under each mask; None: estimate them, on these images.
         """
         forwards = range(len(plans))
-        backwards = self._agreement(plans[-1]) > self._agreement(plans[0])
+        backwards = _agreement(plans[-1], self._plan) > _agreement(plans[0], self._plan)
         order = forwards[::-1] if backwards else forwards
         seen = [see(self._to(plans[index], known[index] if known else None)) for index in order]
         return seen[::-1] if backwards else seen
 
     def _to(self, plan: Sequence[Sources], known: Sequence[Statistics] | None) -> list[Node]:
-        agreement = self._agreement(plan)
+        agreement = _agreement(plan, self._plan)
         self._go_back(agreement)
         if not self._path:
             self._path.append(self._parts.stem(self._images, known[0] if known else None))
@@ -69,10 +69,6 @@ class Walk:
             self._path.append(node)
             self._plan.append(plan[index])
         return self._path
-
-    def _agreement(self, plan: Sequence[Sources]) -> int:
-        """How many destinations on the path read the same under `plan`, as far as the first that does not."""
-        return _agreement(plan, self._plan)
 
     def _go_back(self, length: int) -> None:
         """Leaves all but the stem and the first `length` destinations, and what is contributed to those beyond."""
