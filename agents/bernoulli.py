@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ads_gym.agents.game import MaskAgent, Played
+from ads_gym.agents.base import MaskAgent, Played
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import BoolArray
 

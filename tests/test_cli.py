@@ -14,12 +14,12 @@ from PIL import Image
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.cli import bars
-from ads_gym.cli.bars import EpochBar
+from ads_gym.cli import progress_bars as bars
+from ads_gym.cli.progress_bars import EpochBar
 from ads_gym.nets.cost import CostTable
-from ads_gym.taskfiles import PACKAGED, read_description
 from ads_gym.tasks import Task
-from ads_gym.usual import USUAL, usual
+from ads_gym.tasks.presets import USUAL, usual
+from ads_gym.tasks.storage import PACKAGED, read_description
 
 PLANTED = ("search", "--task", "planted-20", "--agent", "random")
 SMALL = ("--blocks", "2,2", "--growth", 2, "--stem", 4, "--epochs", 2, "--batch-size", 16, "--device", "cpu")

@@ -18,7 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 def test_every_package_is_listed():
     """setuptools is given a list, and what is not on it is not in the wheel."""
-    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "ads_gym").rglob("*.py")} | {Path("ads_gym/agents")}
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "ads_gym").rglob("*.py")}
+    folders |= {"ads_gym" / path.parent.relative_to(ROOT) for path in (ROOT / "agents").rglob("*.py")}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == {".".join(folder.parts) for folder in folders}
 
 
@@ -83,7 +84,7 @@ def test_what_is_in_the_wheel(wheel):
 
 @pytest.mark.slow
 def test_it_is_imported_from_where_it_was_installed(run, python):
-    code = "import ads_gym, ads_gym.agents.random as a; print(ads_gym.__file__, a.__file__, sep='\\n')"
+    code = "import ads_gym, ads_gym.agents.random_search as a; print(ads_gym.__file__, a.__file__, sep='\\n')"
     for line in run("python", "-c", code).splitlines():
         assert line.startswith(str(python.parents[1]))
 

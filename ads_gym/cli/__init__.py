@@ -5,12 +5,12 @@ import warnings
 from collections.abc import Sequence
 
 from ads_gym.cli.app import app
-from ads_gym.cli.bench import bench
 from ads_gym.cli.latency import latency
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
 from ads_gym.cli.show import agents, show, tasks
-from ads_gym.cli.supernet import train_supernet
+from ads_gym.cli.throughput import bench
+from ads_gym.cli.train_supernet import train_supernet
 
 __all__ = ["app", "main"]
 

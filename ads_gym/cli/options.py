@@ -13,7 +13,7 @@ def _task_names(incomplete: str) -> list[str]:
 
 
 def _agent_names(incomplete: str) -> list[str]:
-    from ads_gym.plugins import agent_names
+    from ads_gym.agents.registry import agent_names
 
     return [name for name in agent_names() if name.startswith(incomplete)]
 

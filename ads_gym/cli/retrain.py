@@ -10,7 +10,7 @@ from ads_gym.cli.options import DataRootOption, DeviceOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ads_gym.retraining import RetrainReport
+    from ads_gym.runs.retraining import RetrainReport
 
 
 def retrain(
@@ -28,8 +28,8 @@ def retrain(
     """
     from rich.console import Console
 
-    from ads_gym.cli.bars import EpochBar
-    from ads_gym.retraining import retrain as train_both
+    from ads_gym.cli.progress_bars import EpochBar
+    from ads_gym.runs.retraining import retrain as train_both
 
     with EpochBar(epochs, "reading data") as bar:
         report = train_both(

@@ -39,7 +39,7 @@ def search(  # noqa: PLR0913 - an option each
     If it is interrupted or killed, the same command goes on. With more
     --evaluations it extends the run.
     """
-    from ads_gym.plugins import parse_options
+    from ads_gym.agents.registry import parse_options
     from ads_gym.runs.report import print_result
     from ads_gym.runs.runner import search as play
 

@@ -50,8 +50,8 @@ def tasks() -> None:
 
 def agents() -> None:
     """List the agents: ours, and those that other packages registered."""
+    from ads_gym.agents.registry import agent_names, find_agent
     from ads_gym.errors import AdsGymError
-    from ads_gym.plugins import agent_names, find_agent
 
     table = _table("agent", "what it does")
     for name in agent_names():

@@ -14,10 +14,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from ads_gym.data.custom import load_own
 from ads_gym.data.datasets import KNOWN, Parts, load_named
-from ads_gym.data.folders import find_data_root
 from ads_gym.data.images import ImageSet, network_input, resize
-from ads_gym.data.own import load_own
+from ads_gym.data.paths import find_data_root
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import AdsGymError, InvalidValue, NotFound, StorageError, unknown_name
 

@@ -15,12 +15,12 @@ from ads_gym.architecture import Architecture
 from ads_gym.envs import render
 from ads_gym.envs.episode import Decision, Episode, Rules, macs_limit
 from ads_gym.envs.observations import OBSERVERS, Observation
-from ads_gym.envs.rewards import MOST_COST_WEIGHT, Reward, check_cost_weight, resolve_reward
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
 from ads_gym.evaluators.base import Evaluator, Metrics
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator, check_metrics
 from ads_gym.nets.cost import CostTable
+from ads_gym.objective import MOST_COST_WEIGHT, Reward, check_cost_weight, resolve_reward
 from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, Topology
 

@@ -1,6 +1,6 @@
 """Inherited accuracy: an architecture with the supernet's weights, no training, BatchNorm statistics its own.
 
-How it is computed. A batch of masks is sorted. Walks (`ads_gym.evaluators.walk`) take the calibration images through
+How it is computed. A batch of masks is sorted. Walks (`ads_gym.evaluators.prefix_trie`) take the calibration images through
 all of them and leave, for each mask, a few numbers: the statistics of every node. Then VALID goes the same way, chunk
 by chunk, with these. So memory is a chunk times a path for each walk, whatever the number of images and masks; walks
 that need little stay where they are until the next batch. Every operation on a mask is the same whatever else is in the
@@ -26,8 +26,8 @@ from ads_gym.data.splits import ImageSet, Split, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Metrics, with_cost
-from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics, numbers_an_image
-from ads_gym.evaluators.walk import Walk, shared_out
+from ads_gym.evaluators.decomposition import Node, Parts, Sources, Statistics, numbers_an_image
+from ads_gym.evaluators.prefix_trie import Walk, shared_out
 from ads_gym.nets.cost import CostTable, readers_macs
 from ads_gym.nets.densenet import DenseNet, kept_sources
 from ads_gym.nets.scoring import score_logits

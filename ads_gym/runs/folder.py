@@ -16,7 +16,7 @@ from typing import Any
 
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
 from ads_gym.imports import object_name
-from ads_gym.runs.record import RunWarning
+from ads_gym.runs.recorder import RunWarning
 
 FORMAT = "ads-gym run"
 FORMAT_VERSION = 1

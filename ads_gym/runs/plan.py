@@ -7,16 +7,16 @@ from typing import Any
 
 import gymnasium as gym
 
+from ads_gym.agents.registry import LoadedAgent
 from ads_gym.architecture import Architecture
-from ads_gym.data.folders import tasks_home
+from ads_gym.data.paths import tasks_home
 from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.plugins import LoadedAgent
 from ads_gym.runs.folder import Settings
-from ads_gym.runs.record import BudgetedEnv, BudgetedVectorEnv, RecordedEvaluator
-from ads_gym.taskfiles import PACKAGED
+from ads_gym.runs.recorder import BudgetedEnv, BudgetedVectorEnv, RecordedEvaluator
 from ads_gym.tasks import Task
+from ads_gym.tasks.storage import PACKAGED
 
 ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
 

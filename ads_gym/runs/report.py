@@ -14,7 +14,7 @@ from ads_gym.envs import render
 from ads_gym.errors import StorageError
 from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.history import Row, best_of
-from ads_gym.runs.record import EPISODES_PER_EVALUATION, StoppedBy
+from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
 from ads_gym.runs.result import Line, SearchResult
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from ads_gym.architecture import Architecture
 from ads_gym.errors import DamagedFile
 from ads_gym.evaluators.base import Metrics
-from ads_gym.runs.record import StoppedBy
+from ads_gym.runs.recorder import StoppedBy
 
 
 @dataclass(frozen=True)

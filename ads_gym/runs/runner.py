@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ads_gym.agents.registry import find_agent
 from ads_gym.architecture import Architecture
 from ads_gym.envs.env import DenseNetSparsifyEnv
-from ads_gym.envs.rewards import Reward, check_cost_weight
 from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.plugins import find_agent
-from ads_gym.runs.compare import compare
+from ads_gym.objective import Reward, check_cost_weight
+from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import (
     Manifest,
     RunFolder,
@@ -26,7 +26,7 @@ from ads_gym.runs.folder import (
 from ads_gym.runs.history import History, Row, best_of
 from ads_gym.runs.plan import Plan
 from ads_gym.runs.progress import ProgressLine, Scalars
-from ads_gym.runs.record import EPISODES_PER_EVALUATION, RecordedEvaluator, StoppedBy
+from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, RecordedEvaluator, StoppedBy
 from ads_gym.runs.report import draw_pictures
 from ads_gym.runs.result import SearchResult
 from ads_gym.tasks import Task
@@ -64,7 +64,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     Args:
         task: a name, a folder, or a `Task`.
         agent: a registered name, "module:name", a class with `learn`, or a function `play(env, seed, **options)`; see
-            `ads_gym.plugins`.
+            `ads_gym.agents.registry`.
         evaluations: the budget: so many masks are evaluated, unless 20 times as many episodes come first.
         seed: of the agent.
         cost_weight: what relative cost 1 takes off the reward, 0 to 100; "even": dense and chain score the same.

@@ -10,7 +10,7 @@ from speed.timing import Row, interleaved
 from stable_baselines3.common.env_util import make_vec_env
 
 import ads_gym  # noqa: F401 - registers the environments
-from ads_gym.agents.reinforce import Reinforce
+from ads_gym.agents.recurrent.agent import Reinforce
 
 
 def measure(small: bool) -> list[Row]:

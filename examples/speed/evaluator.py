@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import ImageSet, network_input
 from ads_gym.devices import resolve_device
-from ads_gym.evaluators.bench import neighbours, random_masks
 from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.evaluators.throughput import neighbours, random_masks
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.scoring import score_logits
 from ads_gym.nets.sparse import build_sparse, calibrate

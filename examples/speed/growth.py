@@ -13,9 +13,9 @@ from speed.evaluator import FASHION, TINY, Setting, problem
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.splits import Split
-from ads_gym.evaluators.bench import neighbours, random_masks
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.evaluators.machine import peak_memory
+from ads_gym.evaluators.roofline import peak_memory
+from ads_gym.evaluators.throughput import neighbours, random_masks
 from ads_gym.tasks import Task
 
 KINDS = {"random": random_masks, "neighbours": neighbours}

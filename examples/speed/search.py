@@ -65,7 +65,7 @@ def cold(arguments: list[str]) -> tuple[float, str]:
 
 WATCHED = [  # module, function, what it is part of
     ("ads_gym.evaluators.inherited", "InheritedEvaluator.evaluate", "evaluator"),
-    ("ads_gym.plugins", "LoadedAgent.run", "agent: playing and learning"),
+    ("ads_gym.agents.registry", "LoadedAgent.run", "agent: playing and learning"),
     ("ads_gym.envs.vector", "DenseNetSparsifyVectorEnv.step", "environment"),
     ("ads_gym.evaluators.store", "EvaluationStore.read", "store"),
     ("ads_gym.evaluators.store", "EvaluationStore.add", "store"),

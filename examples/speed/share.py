@@ -17,10 +17,11 @@ from speed.evaluator import problem, settings
 from speed.stopwatch import Part, Stopwatch
 from torch.nn import functional
 
-from ads_gym.evaluators import kernels, parts
-from ads_gym.evaluators.bench import measure_paces, neighbours
+from ads_gym.evaluators import decomposition as parts
+from ads_gym.evaluators import kernels
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.evaluators.machine import count_work
+from ads_gym.evaluators.roofline import count_work
+from ads_gym.evaluators.throughput import measure_paces, neighbours
 from ads_gym.topology import BoolArray
 
 

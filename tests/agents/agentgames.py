@@ -10,7 +10,7 @@ from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import BudgetExhausted
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.runs.history import History
-from ads_gym.runs.record import BudgetedEnv, BudgetedVectorEnv, RecordedEvaluator
+from ads_gym.runs.recorder import BudgetedEnv, BudgetedVectorEnv, RecordedEvaluator
 
 
 class Given(gym.Wrapper):

@@ -7,8 +7,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
-from ads_gym.agents.local import LocalSearch
-from ads_gym.agents.random import RandomAgent
+from ads_gym.agents.local_search import LocalSearch
+from ads_gym.agents.random_search import RandomAgent
 from ads_gym.errors import InvalidValue
 
 AGENTS = [RandomAgent, Density, Bernoulli, LocalSearch]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import ads_gym  # noqa: F401
-from ads_gym.agents.game import Game
-from ads_gym.agents.policy import Look, RecurrentPolicy, look, replay
+from ads_gym.agents.base import Game
+from ads_gym.agents.recurrent.policy import Look, RecurrentPolicy, look, replay
 
 
 def game_of(**settings):

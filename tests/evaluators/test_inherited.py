@@ -10,10 +10,10 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
+from ads_gym.evaluators.decomposition import numbers_an_image
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.evaluators.parts import numbers_an_image
+from ads_gym.evaluators.prefix_trie import Walk
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.evaluators.walk import Walk
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import kept_sources
 from ads_gym.nets.scoring import score_logits

@@ -13,10 +13,10 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import StorageError
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.nets.cost import CostTable
-from ads_gym.runs.compare import compare, masks_that_cost
+from ads_gym.runs.comparison import compare, masks_that_cost
 from ads_gym.runs.history import Row, best_of
 from ads_gym.runs.progress import ProgressLine, Scalars
-from ads_gym.runs.record import StoppedBy
+from ads_gym.runs.recorder import StoppedBy
 from ads_gym.runs.report import accuracy_against_macs, adjacency, best_so_far, draw_pictures, pareto_front, print_result
 from ads_gym.runs.result import SearchResult
 

@@ -27,7 +27,7 @@ from ads_gym.errors import (
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.runs.history import read_history
-from ads_gym.runs.record import RunWarning
+from ads_gym.runs.recorder import RunWarning
 from ads_gym.tasks import save_task
 
 KEY_BYTES = 6  # of 45 bits

@@ -6,7 +6,7 @@ import pytest
 from agentgames import given_bits, planted
 
 import ads_gym  # noqa: F401
-from ads_gym.agents.game import Game, play_mask
+from ads_gym.agents.base import Game, play_mask
 
 DECISIONS = ["connection", "layer", "network"]
 

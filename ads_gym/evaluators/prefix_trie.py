@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from ads_gym.evaluators.decomposition import Node, Parts, Sources, Statistics
 from ads_gym.evaluators.kernels import LAYOUT
-from ads_gym.evaluators.parts import Node, Parts, Sources, Statistics
 from ads_gym.topology import IntArray
 
 Seen = TypeVar("Seen")

@@ -14,7 +14,7 @@ from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.nets.training import ConnectionDropout, Recipe
 from ads_gym.tasks import PLANTED, Task, tasks_home
-from ads_gym.usual import Usual, usual
+from ads_gym.tasks.presets import Usual, usual
 
 STEMS = {1: Stem.CONV3, 2: Stem.CONV3_STRIDE2, 4: Stem.CONV7_POOL}  # by stride
 Record = TypeVar("Record", DataSpec, Usual, ConnectionDropout)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ads_gym.agents.game import Game, first_undecided
+from ads_gym.agents.base import Game, first_undecided
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array
 
 State = tuple[Tensor, Tensor]  # of the LSTM: hidden and cell, [1, B, H] each

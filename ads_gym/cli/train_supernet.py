@@ -82,8 +82,8 @@ def train_supernet(  # noqa: PLR0913 - an option each
     data. If it is killed, the same command goes on from the last epoch.
     """
     options = dict(locals())
-    from ads_gym.cli.bars import EpochBar
-    from ads_gym.cli.making import assemble
+    from ads_gym.cli.progress_bars import EpochBar
+    from ads_gym.cli.supernet_options import assemble
     from ads_gym.supernets import train_supernet as make_task
 
     making = assemble(task, data, out, data_root, options)

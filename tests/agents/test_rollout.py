@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from agentgames import masks_of, planted, recorded, run, side_by_side, single
 
-from ads_gym.agents.lockstep import Lockstep
-from ads_gym.agents.reinforce import Reinforce
+from ads_gym.agents.recurrent.agent import Reinforce
+from ads_gym.agents.recurrent.rollout import Lockstep
 from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import BudgetExhausted, InvalidValue

@@ -12,7 +12,7 @@ from ads_gym.errors import BudgetExhausted, DamagedFile, NotFound, StorageError
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.runs.history import History, best_of, read_history
-from ads_gym.runs.record import BudgetedEnv, RecordedEvaluator, RunWarning, StoppedBy
+from ads_gym.runs.recorder import BudgetedEnv, RecordedEvaluator, RunWarning, StoppedBy
 
 PLANTED = PlantedEvaluator(DenseNetConfig((5, 5)))
 KEY_BYTES = 3

@@ -2,8 +2,8 @@ import functools
 
 import pytest
 
+from ads_gym.agents.registry import agent_names, find_agent, parse_options
 from ads_gym.errors import InvalidValue, MissingPackage, NotFound, UnknownName
-from ads_gym.plugins import agent_names, find_agent, parse_options
 
 
 class Learner:

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 from ads_gym.errors import InvalidValue
-from ads_gym.evaluators.bench import KINDS, Pace, measure_evaluator, unseen
-from ads_gym.evaluators.machine import Work, count_work, measure_machine
+from ads_gym.evaluators.roofline import Work, count_work, measure_machine
+from ads_gym.evaluators.throughput import KINDS, Pace, measure_evaluator, unseen
 from ads_gym.tasks import Task
 from ads_gym.topology import Topology
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from ads_gym.agents.game import Game, Played
+from ads_gym.agents.base import Game, Played
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array

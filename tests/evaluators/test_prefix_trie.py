@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from networks import KINDS
 
-from ads_gym.evaluators.walk import shared_out
+from ads_gym.evaluators.prefix_trie import shared_out
 from ads_gym.nets.cost import CostTable, readers_macs
 from ads_gym.nets.densenet import kept_sources
 from ads_gym.topology import Scope

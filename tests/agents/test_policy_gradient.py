@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import ads_gym  # noqa: F401
-from ads_gym.agents.game import Game, Played
-from ads_gym.agents.gradient import Learner, LearnerConfig
-from ads_gym.agents.policy import RecurrentPolicy, replay
+from ads_gym.agents.base import Game, Played
+from ads_gym.agents.recurrent.policy import RecurrentPolicy, replay
+from ads_gym.agents.recurrent.policy_gradient import Learner, LearnerConfig
 
 WEIGHT = 0.5
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.data.folders import tasks_home
+from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.named import find_evaluator
-from ads_gym.taskfiles import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
+from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
 from ads_gym.topology import Scope
 
 if TYPE_CHECKING:

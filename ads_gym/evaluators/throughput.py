@@ -12,7 +12,7 @@ from ads_gym.data.splits import Split
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.evaluators.machine import Machine, Work, count_work, measure_machine, peak_memory
+from ads_gym.evaluators.roofline import Machine, Work, count_work, measure_machine, peak_memory
 from ads_gym.nets.cost import CostTable
 from ads_gym.tasks import Task
 from ads_gym.topology import BoolArray, Topology

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ads_gym.agents.game import MaskAgent
+from ads_gym.agents.base import MaskAgent
 from ads_gym.errors import InvalidValue
 from ads_gym.topology import BoolArray
 

@@ -9,7 +9,7 @@ from ads_gym.data.splits import Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
-from ads_gym.retraining import retrain
+from ads_gym.runs.retraining import retrain
 from ads_gym.tasks import Task
 
 

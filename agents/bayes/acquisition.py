@@ -8,7 +8,7 @@ from collections.abc import Callable, Container
 import numpy as np
 from numpy.typing import NDArray
 
-from ads_gym.agents.game import Game
+from ads_gym.agents.base import Game
 from ads_gym.topology import BoolArray
 
 Bound = Callable[[BoolArray], NDArray[np.float64]]  # masks bool[m, E] -> [m], the higher the better worth scoring

@@ -13,7 +13,7 @@ from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
 
 FORMAT = "ads-gym task"
 FORMAT_VERSION = 1
-PACKAGED = Path(__file__).parent / "weights"  # tasks whose supernets ship with ads-gym: NAME.json, NAME.safetensors
+PACKAGED = Path(__file__).parents[1] / "weights"  # tasks whose supernets ship with ads-gym: NAME.json, NAME.safetensors
 
 
 class TaskFiles(NamedTuple):

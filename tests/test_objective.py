@@ -7,11 +7,11 @@ import pytest
 
 import ads_gym
 from ads_gym.envs.env import DenseNetSparsifyEnv
-from ads_gym.envs.rewards import check_cost_weight, resolve_reward
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import AdsGymError, InvalidValue, MissingPackage, NotFound, UnknownName
 from ads_gym.evaluators.base import Metrics
 from ads_gym.imports import import_object, import_package
+from ads_gym.objective import check_cost_weight, resolve_reward
 
 METRICS = Metrics(0.9, 0.8, 0.3, 10, 20, 0.5, 0.25)
 
@@ -22,7 +22,7 @@ def cheap(metrics: Metrics) -> float:
 
 @pytest.mark.parametrize(
     ("reward", "value"),
-    [("accuracy", 0.9), ("soft", 0.8), ("loss", -0.3), (cheap, 0.4), ("test_rewards:cheap", 0.4)],
+    [("accuracy", 0.9), ("soft", 0.8), ("loss", -0.3), (cheap, 0.4), ("test_objective:cheap", 0.4)],
 )
 def test_rewards_by_name_and_as_functions(reward, value):
     assert resolve_reward(reward)(METRICS) == pytest.approx(value)
@@ -41,7 +41,7 @@ def test_an_environment_pickles_with_each(reward, make):
 
 @pytest.mark.parametrize(
     ("reward", "error"),
-    [("acuracy", UnknownName), (3, InvalidValue), ("nowhere:f", NotFound), ("test_rewards:chep", UnknownName)],
+    [("acuracy", UnknownName), (3, InvalidValue), ("nowhere:f", NotFound), ("test_objective:chep", UnknownName)],
 )
 def test_what_is_no_reward_is_told(reward, error):
     with pytest.raises(error):

@@ -20,12 +20,12 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from ads_gym.agents.critic import Critic
-from ads_gym.agents.game import Played
-from ads_gym.agents.gradient import Learner, LearnerConfig
-from ads_gym.agents.imagination import imagine
-from ads_gym.agents.lockstep import Lockstep, Moment
-from ads_gym.agents.policy import RecurrentPolicy, State, look
+from ads_gym.agents.base import Played
+from ads_gym.agents.bayes.acquisition import imagine
+from ads_gym.agents.bayes.surrogate import Critic
+from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, look
+from ads_gym.agents.recurrent.policy_gradient import Learner, LearnerConfig
+from ads_gym.agents.recurrent.rollout import Lockstep, Moment
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray
 

@@ -9,7 +9,7 @@ from ads_gym.cli.options import DataRootOption, DeviceOption, TaskOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ads_gym.evaluators.bench import Bench
+    from ads_gym.evaluators.throughput import Bench
 
 
 def bench(
@@ -27,7 +27,7 @@ def bench(
     """
     from rich.console import Console
 
-    from ads_gym.evaluators.bench import measure_evaluator
+    from ads_gym.evaluators.throughput import measure_evaluator
     from ads_gym.tasks import Task
 
     found = measure_evaluator(Task.load(task, data_root), device, masks)

@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 from agentgames import planted
 
-from ads_gym.agents.game import Game
-from ads_gym.agents.imagination import imagine
+from ads_gym.agents.base import Game
+from ads_gym.agents.bayes.acquisition import imagine
 
 
 def game(limit=None):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ads_gym.agents.game import Game, Played
-from ads_gym.agents.policy import RecurrentPolicy, Steps, replay
+from ads_gym.agents.base import Game, Played
+from ads_gym.agents.recurrent.policy import RecurrentPolicy, Steps, replay
 from ads_gym.topology import UNDECIDED, BoolArray
 
 LEAST_SCALE = 1e-4  # of returns: when they differ by less, that is no reason to move

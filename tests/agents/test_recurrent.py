@@ -7,7 +7,7 @@ from agentgames import given_bits, masks_of, planted, recorded, run, side_by_sid
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from ads_gym.agents.bernoulli import Bernoulli
-from ads_gym.agents.reinforce import Reinforce
+from ads_gym.agents.recurrent.agent import Reinforce
 from ads_gym.errors import AdsGymError, InvalidValue, UnknownName
 
 

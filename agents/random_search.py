@@ -1,6 +1,6 @@
 """Random masks: what any agent must beat."""
 
-from ads_gym.agents.game import MaskAgent
+from ads_gym.agents.base import MaskAgent
 from ads_gym.topology import BoolArray
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import check_grad
 from scipy.spatial.distance import cdist
 
-from ads_gym.agents.critic import NOISE, Critic
+from ads_gym.agents.bayes.surrogate import NOISE, Critic
 
 RNG = np.random.default_rng(0)
 RELEVANT = np.r_[np.full(4, 2.0), np.full(16, 0.05)]  # a few of 20 bits decide most

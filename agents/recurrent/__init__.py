@@ -1,0 +1,1 @@
+"""The recurrent policy of the seed paper: an LSTM that learns by policy gradient."""
