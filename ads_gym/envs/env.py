@@ -1,8 +1,6 @@
 """Sparsifying a DenseNet as a game. The docstring of `DenseNetSparsifyEnv` is its specification."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,15 @@ from numpy.typing import NDArray
 
 from ads_gym.architecture import Architecture
 from ads_gym.envs import render
-from ads_gym.envs.episode import Decision, Episode, Rules, macs_limit
+from ads_gym.envs.episode import Decision, Episode, Rules
 from ads_gym.envs.observations import OBSERVERS, Observation
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
-from ads_gym.evaluators.base import Evaluator, Metrics
-from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator, check_metrics
-from ads_gym.nets.cost import CostTable
-from ads_gym.objective import MOST_COST_WEIGHT, Reward, check_cost_weight, resolve_reward
+from ads_gym.evaluators.base import Evaluator
+from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
+from ads_gym.objective import Reward
+from ads_gym.problem import Problem, make_problem
 from ads_gym.tasks import Task
-from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, Topology
+from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope
 
 
 class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
@@ -201,35 +198,19 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         cost_weight: float | str = 0.0,
         max_macs: float | None = None,
         data_root: str | Path | None = None,
+        problem: Problem | None = None,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        self._device = device
-        given = None if evaluator is None or isinstance(evaluator, str) else evaluator
-        _check_kinds(task, given, store)
-        self._task_spec, self._data_root = task, data_root
-        self._task: Task | None = None
-        self._evaluator_spec, self._store_spec = evaluator, store
-        self._evaluator: Evaluator | None = None
-        self._own_store: EvaluationStore | None = None  # opened here, so closed here
-        self.config = self.task.config if given is None else given.config
-        if isinstance(task, Task) and task.config != self.config:
-            raise InvalidValue(
-                f"the evaluator scores masks of {self.config}, and task {task.name!r} has {task.config}."
-            )
-        self.cost = CostTable(self.config, Scope(scope))
-        self.topology: Topology = self.cost.topology
-        if given is not None and given.topology != self.topology:
-            raise InvalidValue(
-                f"the evaluator scores masks of scope '{given.topology.scope}' on blocks {given.topology.blocks}, the "
-                f"environment has scope '{self.topology.scope}' on {self.topology.blocks}: give both the same scope."
-            )
-        self._reward = resolve_reward(reward)
-        weight = check_cost_weight(cost_weight)
-        self._cost_weight = None if isinstance(weight, str) else weight
-        self.macs_limit = macs_limit(self.cost, max_macs)
+        if problem is None:
+            keywords = {"scope": scope, "device": device, "evaluator": evaluator, "reward": reward}
+            keywords |= {"cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}
+            problem = make_problem(task, store=IN_MEMORY if store is None else store, **keywords)
+        self.problem: Problem = problem
+        self.config, self.cost, self.topology = problem.config, problem.cost, problem.topology
+        self.macs_limit = problem.macs_limit
 
         self.rules = Rules(self.cost, Decision(decision), self.macs_limit)
         self.observer = OBSERVERS[Observation(observation)](self.rules)
@@ -238,55 +219,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         self._is_single = self.rules.decision is Decision.CONNECTION
         self.action_space = spaces.Discrete(2) if self._is_single else spaces.MultiDiscrete([2] * slots)
         self.connections = np.vstack([self.topology.connections, np.full((1, 3), -1)])  # int64[E + 1, 3], last: none
-        chain = Architecture(self.config, self.topology.chain(), self.topology.scope).to_json()
-        self._around_mask = chain.split(f'"{"0" * self.topology.size}"')  # the text before and behind it
         self._episode: Episode | None = None
-
-    # What is opened when first needed
-
-    @property
-    def task(self) -> Task:
-        """The task; loaded when first asked for."""
-        if self._task is None:
-            task = self._task_spec
-            if isinstance(task, Task):
-                root = self._data_root
-                self._task = task if root is None else replace(task, data_root=Path(root).expanduser().absolute())
-            else:
-                self._task = Task.load(task, data_root=self._data_root)
-        return self._task
-
-    @property
-    def evaluator(self) -> Evaluator:
-        """What scores masks here: the task's evaluator or the given one, behind a store where there is one."""
-        if self._evaluator is None:
-            spec, store = self._evaluator_spec, self._store_spec
-            if spec is None or isinstance(spec, str):
-                evaluator = self.task.evaluator(self.topology.scope, self._device, spec)
-                if store is None and not isinstance(evaluator, PlantedEvaluator):
-                    store = IN_MEMORY
-            else:
-                evaluator = spec
-            if store is not None and not isinstance(store, EvaluationStore):
-                store = self._own_store = EvaluationStore(store)
-            self._evaluator = evaluator if store is None else StoredEvaluator(evaluator, store)
-        return self._evaluator
-
-    @property
-    def cost_weight_value(self) -> float:
-        """The cost weight as a number; "even" is found when first asked for, by evaluating dense and chain."""
-        if self._cost_weight is None:
-            both = np.stack([self.topology.dense(), self.topology.chain()])
-            evaluator = self.evaluator
-            dense, chain = check_metrics(getattr(evaluator, "uncounted", evaluator.evaluate)(both), 2)
-            weight = self._reward_of(dense) - self._reward_of(chain)
-            if abs(weight) > MOST_COST_WEIGHT:
-                raise InvalidValue(
-                    f"dense and chain are {weight:g} apart by this reward, so that is the even cost weight, and cost "
-                    f"weights go up to {MOST_COST_WEIGHT:g}: scale the reward."
-                )
-            self._cost_weight = weight
-        return self._cost_weight
 
     # Gymnasium's API
 
@@ -304,7 +237,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         """
         super().reset(seed=seed)
         self._episode = Episode(self.rules, self._given(options))
-        observation = self.observer(self._episode, self.cost_weight_value)
+        observation = self.observer(self._episode, self.problem.objective.cost_weight)
         info = self._info(self._episode, np.full(self.rules.slots, UNDECIDED, np.int8), 0)
         if self.render_mode == "human":
             self.render()
@@ -320,7 +253,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         episode = self._running()
         outcome = episode.apply(self._bits(action))
         over = not episode.turn.bits
-        weight = self.cost_weight_value
+        weight = self.problem.objective.cost_weight
         reward = 0.0 - weight * (outcome.spent / self.rules.span)
         info = self._info(episode, outcome.executed, outcome.overruled)
         if over:
@@ -352,10 +285,8 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         return None
 
     def close(self) -> None:
-        """Lets go of the evaluator, and closes the store if this environment opened it; both open again on demand."""
-        if self._own_store is not None:
-            self._own_store.close()
-        self._evaluator = self._own_store = None
+        """Release the evaluator's threads and files; they are opened again on demand."""
+        self.problem.close()
 
     # Beside Gymnasium's API
 
@@ -368,41 +299,21 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         mask = self._begun().action_mask()
         return mask if self._is_single else tuple(mask.reshape(-1, 2))
 
-    def evaluate(self, masks: Any) -> list[Metrics]:
-        """Scores whole masks; each is counted as an evaluation, as one that was played is.
-
-        Args:
-            masks: bool[n, E].
+    def architecture(self, decisions: Any) -> Architecture:
+        """Return the architecture of complete decisions int [E], as the last step's `info["decisions"]` holds them.
 
         Raises:
-            InvalidValue: wrong shape or type, or a mask above `max_macs`.
+            InvalidValue: wrong shape, or undecided connections among them.
         """
-        rows = self.topology.check_masks(masks)
-        if rows.ndim != 2:
-            raise InvalidValue(f"masks have shape [n, {self.topology.size}], got {rows.shape}.")
-        macs = self.cost.macs(rows)
-        if (macs > self.rules.limit).any():
-            raise InvalidValue(
-                f"mask {int(macs.argmax())} needs {int(macs.max()):,} MACs and max_macs allows {self.rules.limit:,}: "
-                "drop connections from it, or raise max_macs."
-            )
-        return check_metrics(self.evaluator.evaluate(rows), len(rows))
-
-    def score(self, metrics: Metrics) -> float:
-        """The undiscounted return of an episode that ends with `metrics`."""
-        return self._reward_of(metrics) - self.cost_weight_value * metrics.relative_cost
+        return self.problem.architecture(self.topology.check_masks(decisions))
 
     def endings(self, masks: BoolArray) -> list[tuple[float, dict[str, Any]]]:
-        """What episodes that come to masks bool[n, E] are paid at their ends, before cost, and what `info` adds there.
+        """Return what episodes that end with masks bool [n, E] are paid before cost, and what `info` adds there.
 
         One call of the evaluator; each mask is counted as an evaluation.
         """
-        metrics = check_metrics(self.evaluator.evaluate(masks), len(masks))
-        digits = [row.tobytes().decode() for row in masks.view(np.uint8) + np.uint8(ord("0"))]
-        return [
-            (self._reward_of(each), vars(each) | {"architecture": f'"{bits}"'.join(self._around_mask)})
-            for each, bits in zip(metrics, digits, strict=True)
-        ]
+        metrics = self.problem.evaluator.evaluate_checked(masks)
+        return [(self.problem.objective.reward(each), dict(vars(each))) for each in metrics]
 
     # Inside
 
@@ -451,30 +362,8 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         bits = episode.turn.bits
         return {
             "action_mask": episode.action_mask(),
+            "decisions": episode.decisions.copy(),
             "connection": self.connections[bits[0][1] if bits else -1].copy(),
             "executed": executed,
             "overruled": overruled,
         }
-
-    def _reward_of(self, metrics: Metrics) -> float:
-        """The reward of metrics, before cost."""
-        try:
-            reward = float(self._reward(metrics))
-        except (TypeError, ValueError) as error:
-            raise InvalidValue(f"the reward function must take metrics and return a number: {error}") from error
-        if not math.isfinite(reward):
-            raise InvalidValue(f"the reward must be a finite number, got {reward} for {metrics}.")
-        return reward
-
-
-def _check_kinds(task: object, evaluator: object, store: object) -> None:
-    """What is wrong with arguments that are neither names nor the right kind of object, before any is used."""
-    if not isinstance(task, (str, Path, Task)):
-        raise InvalidValue(f"a task is a name, a folder or a Task, got {task!r:.80}.")
-    if evaluator is not None and not all(hasattr(evaluator, name) for name in ("config", "topology", "evaluate")):
-        raise InvalidValue(
-            "an evaluator is 'planted:KIND:SEED', 'module:name' or an object with config, topology, fingerprint and "
-            f"evaluate(masks), got {evaluator!r:.80}."
-        )
-    if store is not None and not isinstance(store, (str, Path, EvaluationStore)):
-        raise InvalidValue(f"a store is a path or an EvaluationStore, got {store!r:.80}.")

@@ -45,27 +45,6 @@ class Outcome(NamedTuple):
 NO_TURN = Turn((), 0)
 
 
-def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
-    """The most MACs whose share of the dense MACs is within `max_macs`; None for no limit.
-
-    Raises:
-        InvalidValue: no number, above 1, or less than the chain needs.
-    """
-    if max_macs is None:
-        return None
-    least = -(-cost.least_macs * 10_000 // cost.dense_macs) / 10_000  # rounded up: what the message names must work
-    expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
-    if isinstance(max_macs, bool) or not isinstance(max_macs, (int, float, np.integer, np.floating)):
-        raise InvalidValue(f"{expected}; got {max_macs!r}.")
-    share = float(max_macs)
-    if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
-        raise InvalidValue(f"{expected}; got {max_macs!r}.")
-    limit = int(share * cost.dense_macs) + 1
-    while limit / cost.dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
-        limit -= 1
-    return limit
-
-
 class Rules:
     """All about an episode that no action changes; any number of episodes share one.
 

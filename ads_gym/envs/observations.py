@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ads_gym.envs.episode import Episode, Rules
 from ads_gym.envs.episodes import Episodes, Outcomes
 from ads_gym.errors import unknown_name
-from ads_gym.objective import MOST_COST_WEIGHT
+from ads_gym.objective import MAX_COST_WEIGHT
 from ads_gym.topology import UNDECIDED, Int8Array, IntArray
 
 FLAT_EXTRAS = 6  # numbers of a flat observation behind the two vectors of E
@@ -113,7 +113,7 @@ class FlatObserver:
         self._size = size = rules.topology.size
         low, high = np.zeros(2 * size + FLAT_EXTRAS, np.float32), np.ones(2 * size + FLAT_EXTRAS, np.float32)
         low[:size] = -1
-        low[-1], high[-1] = -MOST_COST_WEIGHT, MOST_COST_WEIGHT
+        low[-1], high[-1] = -MAX_COST_WEIGHT, MAX_COST_WEIGHT
         self.space = spaces.Box(low, high, dtype=np.float32)
         self._signs = np.array([-1, 1, 0], np.float32)  # of a dropped, a kept and (index -1: the last) an undecided one
 

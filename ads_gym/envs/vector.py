@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.envs.episodes import Episodes
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
-from ads_gym.evaluators.base import Evaluator, Metrics
-from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 
 Floats = NDArray[np.float64]
@@ -60,35 +58,11 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self.single_observation_space, self.single_action_space = one.observation_space, one.action_space
         self.observation_space = batch_space(one.observation_space, self.num_envs)
         self.action_space = batch_space(one.action_space, self.num_envs)
+        self.problem = one.problem
         self.config, self.cost, self.topology, self.macs_limit = one.config, one.cost, one.topology, one.macs_limit
         self._episodes: Episodes | None = None
         self._display = one.observer.display(self.num_envs)
         self._over = np.zeros(self.num_envs, np.bool_)  # whose last step was an episode's end, and no reset came since
-
-    # What all environments share
-
-    @property
-    def task(self) -> Task:
-        """The task; loaded when first asked for."""
-        return self.one.task
-
-    @property
-    def evaluator(self) -> Evaluator:
-        """What scores masks."""
-        return self.one.evaluator
-
-    @property
-    def cost_weight_value(self) -> float:
-        """The cost weight as a number."""
-        return self.one.cost_weight_value
-
-    def evaluate(self, masks: Any) -> list[Metrics]:
-        """Scores whole masks bool[n, E], as `DenseNetSparsifyEnv.evaluate` does."""
-        return self.one.evaluate(masks)
-
-    def score(self, metrics: Metrics) -> float:
-        """The undiscounted return of an episode that ends with `metrics`."""
-        return self.one.score(metrics)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """For each environment what `name` is there, or gives when called; what all share is asked once for all."""
@@ -118,7 +92,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         """
         which, given = self._which(options or {}), self._given(options or {})
         super().reset(seed=self._seed(seed))
-        weight = self.cost_weight_value
+        weight = self.problem.objective.cost_weight
         if self._episodes is None:
             if not which.all():
                 raise ResetNeeded("there are no episodes yet: call reset() without a reset_mask first.")
@@ -143,7 +117,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
                 evaluation failed.
             InvalidValue: actions outside the action space; then nothing has changed.
         """
-        episodes, over, weight = self._running(), self._over, self.cost_weight_value
+        episodes, over, weight = self._running(), self._over, self.problem.objective.cost_weight
         outcomes = episodes.apply(self._bits(actions))
         self._display.update(outcomes)
         if over.any():  # this step is their reset, and the action did nothing there
@@ -273,6 +247,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         """What every step tells, in arrays [N, ...]."""
         return {
             "action_mask": episodes.action_mask(),
+            "decisions": episodes.decisions.copy(),
             "connection": self.one.connections[episodes.first],
             "executed": executed,
             "overruled": overruled,
@@ -289,7 +264,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
 
     def _turn_over(self, episodes: Episodes, ended: BoolArray, infos: dict[str, Any], told: dict[str, Any]) -> Any:
         """The infos of a step with ends, in mode SAME_STEP: the ends are put aside, and their environments reset."""
-        rows, last = np.flatnonzero(ended), self._display(episodes, self.cost_weight_value)
+        rows, last = np.flatnonzero(ended), self._display(episodes, self.problem.objective.cost_weight)
         final = {key: array.copy() for key, array in infos.items()}
         for array in final.values():
             array[~ended] = 0

@@ -1,17 +1,22 @@
-"""What an evaluator is: masks in, metrics out."""
+"""What an evaluator is: masks in, metrics out; and what evaluators are composed of."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import isnan
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from ads_gym.architecture import DenseNetConfig
+from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
 from ads_gym.topology import BoolArray, Topology
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What is known of one architecture on one split."""
+    """Metrics of one architecture on one split."""
 
     accuracy: float  # share of images classified right, 0 to 1
     soft_accuracy: float  # mean probability of the true class, 0 to 1
@@ -22,54 +27,218 @@ class Metrics:
     relative_cost: float  # (MACs - least in this scope) / (dense - least), 0 to 1
 
 
+FIELD_TYPES: Mapping[str, Any] = {field.name: field.type for field in fields(Metrics)}  # name -> float or int
+
+
 @runtime_checkable
 class Evaluator(Protocol):
-    """Scores masks of one config and scope. Anything with these four is an evaluator."""
+    """Scores masks of one config and scope. Anything with these four members is an evaluator."""
 
     @property
     def config(self) -> DenseNetConfig:
-        """Of the supernet whose architectures it scores."""
+        """Config of the supernet whose architectures are scored."""
 
     @property
     def topology(self) -> Topology:
-        """The skip connections that its masks speak of."""
+        """Skip connections that a mask is about."""
 
     @property
     def fingerprint(self) -> str:
         """Equal for two evaluators only if they give every mask the same metrics: weights, data and settings."""
 
     def evaluate(self, masks: BoolArray) -> list[Metrics]:
-        """One Metrics for each of masks bool[n, E]; a mask's do not depend on the other masks."""
+        """One Metrics for each of masks bool [n, E]; a mask's metrics do not depend on the other masks."""
 
 
-class EvaluatorWrapper:
-    """The part of an evaluator that one which wraps another leaves as it is; `evaluate` is what it adds.
+class BaseEvaluator(ABC):
+    """Base class of the evaluators of this package: `evaluate` checks its masks, `evaluate_checked` trusts them.
+
+    Evaluators that wrap others call `evaluate_checked`, so that a mask is checked once on its way.
+
+    Attributes:
+        is_cheap: whether an evaluation takes less time than a look-up in a store.
+    """
+
+    config: DenseNetConfig
+    topology: Topology
+    is_cheap: bool = False
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Equal for two evaluators only if they give every mask the same metrics: weights, data and settings."""
+
+    def evaluate(self, masks: Any) -> list[Metrics]:
+        """Return one Metrics for each of masks bool [n, E].
+
+        Raises:
+            InvalidValue: masks of another topology.
+        """
+        return self.evaluate_checked(np.atleast_2d(self.topology.check_masks(masks)))
+
+    @abstractmethod
+    def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
+        """Return one Metrics for each of masks bool [n, E] that `Topology.check_masks` has accepted."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to release
+        """Release threads and files; they are opened again on demand."""
+
+
+class ForeignEvaluator(BaseEvaluator):
+    """An evaluator of a user's own, whose answers are checked.
 
     Args:
-        inner: the evaluator that it wraps.
+        evaluator: any object with the members of `Evaluator`.
+
+    Raises:
+        InvalidValue: an object that lacks one of them.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        missing = [name for name in ("config", "topology", "fingerprint", "evaluate") if not hasattr(evaluator, name)]
+        if missing:
+            raise InvalidValue(
+                "an evaluator is 'planted:KIND:SEED', 'module:name' or an object with config, topology, fingerprint "
+                f"and evaluate(masks); {evaluator!r:.80} has no {' and no '.join(missing)}."
+            )
+        if not isinstance(evaluator.fingerprint, str) or not evaluator.fingerprint:
+            raise InvalidValue(f"the fingerprint of an evaluator is a string, got {evaluator.fingerprint!r:.80}.")
+        self.evaluator = evaluator
+        self.config, self.topology = evaluator.config, evaluator.topology
+
+    @property
+    def fingerprint(self) -> str:
+        """The user's."""
+        return self.evaluator.fingerprint
+
+    def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
+        """Return what the user's evaluator answers, as plain floats and ints.
+
+        Raises:
+            InvalidValue: anything but one Metrics of numbers for each mask.
+        """
+        return check_metrics(self.evaluator.evaluate(masks), len(masks))
+
+
+class EvaluatorWrapper(BaseEvaluator):
+    """An evaluator around another one with the same config, topology and fingerprint.
+
+    Args:
+        inner: the evaluator that is wrapped.
     """
 
     def __init__(self, inner: Evaluator) -> None:
-        self.inner = inner
+        self.inner = adopt(inner)
+        self.config, self.topology = self.inner.config, self.inner.topology
 
     @property
-    def config(self) -> DenseNetConfig:
-        """Of the supernet."""
-        return self.inner.config
-
-    @property
-    def topology(self) -> Topology:
-        """The skip connections that masks speak of."""
-        return self.inner.topology
+    def is_cheap(self) -> bool:  # type: ignore[override]
+        """The inner evaluator's."""
+        return self.inner.is_cheap
 
     @property
     def fingerprint(self) -> str:
         """The inner evaluator's: wrapping changes no metrics."""
         return self.inner.fingerprint
 
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """The inner evaluator's, see `provenance`."""
+        return provenance(self.inner)
+
+    def close(self) -> None:
+        """Close the inner evaluator."""
+        self.inner.close()
+
+
+class LazyEvaluator(BaseEvaluator):
+    """An evaluator that is made when it is first needed; weights and data are read then.
+
+    Args:
+        config: of the evaluator that will be made.
+        topology: likewise.
+        make: makes it; a function that pickles, where the evaluator is to be pickled.
+    """
+
+    def __init__(self, config: DenseNetConfig, topology: Topology, make: Callable[[], BaseEvaluator]) -> None:
+        self.config, self.topology, self._make = config, topology, make
+        self._made: BaseEvaluator | None = None
+
+    @property
+    def inner(self) -> BaseEvaluator:
+        """The evaluator itself."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    @property
+    def is_cheap(self) -> bool:  # type: ignore[override]
+        """The evaluator's."""
+        return self.inner.is_cheap
+
+    @property
+    def fingerprint(self) -> str:
+        """The evaluator's."""
+        return self.inner.fingerprint
+
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """The evaluator's, see `provenance`."""
+        return provenance(self.inner)
+
+    def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
+        """Return the evaluator's metrics of masks bool [n, E]."""
+        return self.inner.evaluate_checked(masks)
+
+    def close(self) -> None:
+        """Close the evaluator; it is made again on demand."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_made": None}
+
+
+def adopt(evaluator: Evaluator) -> BaseEvaluator:
+    """Return an evaluator of this package as it is, and any other one as a `ForeignEvaluator`.
+
+    Raises:
+        InvalidValue: an object that is no evaluator.
+    """
+    return evaluator if isinstance(evaluator, BaseEvaluator) else ForeignEvaluator(evaluator)
+
+
+def provenance(evaluator: Evaluator) -> Mapping[str, str]:
+    """Return what an evaluator's metrics were computed from, part by part: "weights", "data", "torch", ...
+
+    An evaluator that does not say so has one part, "evaluator", its fingerprint.
+    """
+    inner = evaluator.evaluator if isinstance(evaluator, ForeignEvaluator) else evaluator
+    parts: Mapping[str, str] | None = getattr(inner, "provenance", None)
+    return {"evaluator": evaluator.fingerprint} if parts is None else parts
+
+
+def check_metrics(metrics: Any, count: int) -> list[Metrics]:
+    """Return the answer of an evaluator for `count` masks, as plain floats and ints.
+
+    Raises:
+        InvalidValue: anything but a list of one Metrics of numbers for each mask.
+    """
+    if not isinstance(metrics, Sequence) or len(metrics) != count:
+        got = len(metrics) if isinstance(metrics, Sequence) else type(metrics).__name__
+        raise InvalidValue(f"the evaluator was asked for {count} masks and gave {got} metrics.")
+    for values in metrics:
+        if not isinstance(values, Metrics):
+            raise InvalidValue(f"an evaluator gives Metrics, got {values!r:.60}.")
+        for name, value in vars(values).items():
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or isnan(value):
+                raise InvalidValue(f"the evaluator gave {value!r:.60} for {name}, which is no number: {values!r:.200}.")
+    return [Metrics(**{name: FIELD_TYPES[name](value) for name, value in vars(values).items()}) for values in metrics]
+
 
 def with_cost(table: CostTable, masks: BoolArray, scores: Sequence[tuple[float, float, float]]) -> list[Metrics]:
-    """Metrics of masks bool[n, E] from n triples (accuracy, soft accuracy, loss): adds what each mask costs."""
+    """Return metrics of masks bool [n, E] from n triples (accuracy, soft accuracy, loss), with what each mask costs."""
     columns = (table.macs(masks), table.parameters(masks), table.relative_macs(masks), table.relative_cost(masks))
     return [
         Metrics(float(right), float(soft), float(loss), int(macs), int(parameters), float(relative_macs), float(cost))

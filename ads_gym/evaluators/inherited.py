@@ -16,25 +16,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice, product
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data.splits import ImageSet, Split, network_input
+from ads_gym.data.splits import ImageSet, network_input
 from ads_gym.devices import resolve_device
-from ads_gym.errors import InvalidValue
-from ads_gym.evaluators.base import Metrics, with_cost
+from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
 from ads_gym.evaluators.decomposition import Node, Parts, Sources, Statistics, numbers_an_image
 from ads_gym.evaluators.prefix_trie import Walk, shared_out
 from ads_gym.nets.cost import CostTable, readers_macs
 from ads_gym.nets.densenet import DenseNet, kept_sources
 from ads_gym.nets.scoring import score_logits
 from ads_gym.topology import BoolArray, Scope, Topology
-
-if TYPE_CHECKING:
-    from ads_gym.tasks import Task
 
 ARITHMETIC = 6  # goes up when the same mask may come out with other last bits
 MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
@@ -47,7 +43,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class InheritedEvaluator:
+class InheritedEvaluator(BaseEvaluator):
     """Masks in, inherited metrics on VALID out, on a CPU or a GPU.
 
     Args:
@@ -83,34 +79,20 @@ class InheritedEvaluator:
         self._memory_limit = usual_memory_limit(self.device) if memory_limit is None else memory_limit
         self._chunk = chunk_images(self.config, dtype, self._memory_limit, self.device)
         self._an_image = tuple(number * dtype.itemsize for number in numbers_an_image(self.config))  # bytes on a path
-        self.fingerprint = _fingerprint(self, supernet, calibration, valid)
+        self._fingerprint = _fingerprint(self, supernet, calibration, valid)
         self._parts = Parts(supernet, self.device, dtype, self._chunk)
         self._calibration = network_input(calibration.images.to(self.device), dtype)
         self._valid = torch.split(network_input(valid.images.to(self.device), dtype), self._chunk)
         self._labels = valid.labels.to(self.device)
         self._kept: dict[str, Walk] = {}  # by images and share of the masks; who uses one takes it out
 
-    @classmethod
-    def of(
-        cls,
-        task: "Task",
-        scope: Scope = Scope.LAYERS,
-        device: str = "auto",
-        split: Split = Split.VALID,
-        dtype: torch.dtype = torch.float32,
-    ) -> "InheritedEvaluator":
-        """The evaluator of a task.
+    @property
+    def fingerprint(self) -> str:
+        """Of weights, data and settings."""
+        return self._fingerprint
 
-        Raises:
-            InvalidValue: a split other than VALID: TRAIN was fitted, and TEST must never steer a search.
-        """
-        if split is not Split.VALID:
-            raise InvalidValue(f"rewards come from VALID, got '{split}': TRAIN was fitted, TEST is read at the end.")
-        return cls(task.supernet(), task.calibration(), task.images(split), scope, device, dtype)
-
-    def evaluate(self, masks: BoolArray) -> list[Metrics]:
-        """The metrics of masks bool[n, E], in their order."""
-        masks = self.topology.check_masks(masks)
+    def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
+        """Return the metrics of masks bool [n, E], in their order."""
         if not len(masks):
             return []
         with _exact(self.device):

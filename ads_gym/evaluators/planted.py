@@ -12,9 +12,9 @@ import numpy as np
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import InvalidValue, unknown_name
-from ads_gym.evaluators.base import Metrics, with_cost
+from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
 from ads_gym.nets.cost import CostTable
-from ads_gym.topology import BoolArray, IntArray, Scope, Topology
+from ads_gym.topology import BoolArray, IntArray, Scope
 
 GIVEN_BITS = 3  # of kind "given": how many leading bits the others depend on and nobody is scored for
 
@@ -31,7 +31,7 @@ class Kind(StrEnum):
         raise unknown_name("kind of planted evaluator", value, list(cls))
 
 
-class PlantedEvaluator:
+class PlantedEvaluator(BaseEvaluator):
     """Scores a mask by its agreement with a hidden one that the seed determines.
 
     With t the hidden bits, the right bit i is t[i]; in kind "pairwise", for odd i, t[i] XOR mask[j] with j < i drawn
@@ -60,6 +60,7 @@ class PlantedEvaluator:
         self.kind = Kind(kind)
         self.seed = seed
         self._cost = CostTable(config, Scope(scope))
+        self.topology = self._cost.topology
         size = self.topology.size
         if self.kind is Kind.GIVEN and size <= GIVEN_BITS:
             raise InvalidValue(f"kind 'given' needs more than {GIVEN_BITS} skip connections, got {size}.")
@@ -79,10 +80,7 @@ class PlantedEvaluator:
         dependent = np.arange(GIVEN_BITS, size)
         return dependent, dependent % GIVEN_BITS
 
-    @property
-    def topology(self) -> Topology:
-        """The skip connections that the masks speak of."""
-        return self._cost.topology
+    is_cheap = True
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,8 +105,7 @@ class PlantedEvaluator:
             right[:, self._dependent] ^= masks[:, self._earlier]
         return right
 
-    def evaluate(self, masks: BoolArray) -> list[Metrics]:
-        """One Metrics for each of masks bool[n, E]."""
-        masks = np.atleast_2d(self.topology.check_masks(masks))
+    def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
+        """Return one Metrics for each of masks bool [n, E]."""
         agreement = (self.right_bits(masks) == masks)[:, self._first_scored :].mean(axis=1).tolist()
         return with_cost(self._cost, masks, [(share, share, 1 - share) for share in agreement])

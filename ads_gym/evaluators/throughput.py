@@ -96,7 +96,7 @@ def measure_evaluator(task: Task, device: str = "auto", masks: int = 64, repeats
     where = resolve_device(device)
     valid, calibration = len(task.images(Split.VALID).labels), len(task.calibration().labels)
     before = peak_memory(where)
-    evaluator = InheritedEvaluator.of(task, device=device)
+    evaluator = InheritedEvaluator(task.supernet(), task.calibration(), task.images(Split.VALID), device=device)
     measured = measure_paces(evaluator, valid + calibration, masks, repeats)
     return Bench(
         device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,

@@ -1,5 +1,7 @@
-"""Tasks: data, a network and its trained weights, under a name or in a folder."""
+"""Tasks: a network config and an evaluator of its architectures, under a name or in a folder."""
 
-from ads_gym.tasks.task import PLANTED, Task, TaskEntry, save_task, task_names, tasks_home
+from ads_gym.tasks.base import Task
+from ads_gym.tasks.planted import PLANTED, PlantedTask
+from ads_gym.tasks.task import SupernetTask, TaskEntry, save_task, task_names, tasks_home
 
-__all__ = ["PLANTED", "Task", "TaskEntry", "save_task", "task_names", "tasks_home"]
+__all__ = ["PLANTED", "PlantedTask", "SupernetTask", "Task", "TaskEntry", "save_task", "task_names", "tasks_home"]

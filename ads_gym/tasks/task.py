@@ -1,6 +1,6 @@
-"""Tasks: data, a network config and a supernet's weights, under a name or in a folder.
+"""Tasks with images and a trained supernet, and finding a task by its name or folder.
 
-Loading one reads a small JSON file and no more: images and weights come when they are asked for. torch is imported
+Loading a task reads a small JSON file and no more: images and weights come when they are asked for. torch is imported
 where it is needed, and planted tasks never need it.
 """
 
@@ -8,14 +8,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
-from ads_gym.evaluators.base import Evaluator
-from ads_gym.evaluators.named import find_evaluator
+from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.tasks.base import Task
+from ads_gym.tasks.planted import PLANTED, PlantedTask
 from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
 from ads_gym.topology import Scope
 
@@ -27,57 +28,36 @@ if TYPE_CHECKING:
     from ads_gym.nets.densenet import DenseNet
     from ads_gym.nets.sparse import SparseDenseNet
 
-__all__ = ["PLANTED", "Task", "TaskEntry", "save_task", "task_names", "tasks_home"]
-
-PLANTED = {"planted-20": (5, 5), "planted-45": (6, 6, 6), "planted-198": (12, 12, 12)}  # name -> layers in each block
-
 
 @dataclass(frozen=True)
-class Task:
-    """What a search is about.
+class SupernetTask(Task):
+    """Images and a trained supernet, in a folder.
 
     Args:
         name: for people and folders.
         config: of the supernet.
-        data: which images, and how they are divided; None for a planted task, which has none.
-        folder: where its files are; None for a planted task.
-        record: how the supernet was made and what it is worth, as JSON holds it.
+        data: which images, and how they are divided.
+        folder: where its files are.
+        record: how the supernet was trained and how its inherited accuracies spread, as JSON holds it.
         data_root: where named data sets lie; None = `$ADS_GYM_DATA`, or a folder of this program.
     """
 
     name: str
     config: DenseNetConfig
-    data: DataSpec | None = None
-    folder: Path | None = None
+    data: DataSpec
+    folder: Path
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
     data_root: Path | None = None
+    has_network: ClassVar[bool] = True
 
-    @classmethod
-    def load(cls, name: str | Path, data_root: Path | str | None = None) -> "Task":
-        """The task with this name, or in this folder; a name goes first: write ./digits for a folder called so.
+    @property
+    def reference(self) -> str:
+        """Its name where `Task.load` finds it by that, else its folder."""
+        return self.name if self.folder in (PACKAGED, tasks_home() / self.name) else str(self.folder)
 
-        Raises:
-            UnknownName: no such task and no such folder.
-            NotFound: a name whose supernet is not trained yet, or a folder without a task; says what to do.
-            DamagedFile: a task file that is none.
-        """
-        root = None if data_root is None else Path(data_root).expanduser().absolute()
-        if name in PLANTED:
-            return cls(str(name), _planted_config(str(name)))
-        if isinstance(name, str) and _is_plain(name):
-            folder = _named_folder(name)
-            if task_files(folder, name).description.is_file():
-                return _from_folder(folder, name, root)
-            if name in SOURCES:
-                raise NotFound(
-                    f"task {name!r} has no supernet yet in {tasks_home() / name}. Train one: "
-                    f"ads-gym train-supernet --task {name}"
-                )
-            if not Path(name).exists():
-                known = [entry.name for entry in task_names()]
-                raise unknown_name("task (and there is no folder of that name)", name, known)
-        path = Path(name).expanduser().absolute()
-        return _from_folder(path, path.name, root)
+    def with_data_root(self, data_root: Path | str) -> "SupernetTask":
+        """Return the same task with its data sets looked for elsewhere."""
+        return replace(self, data_root=Path(data_root).expanduser().absolute())
 
     def images(self, split: Split) -> "ImageSet":
         """The images of a split, uint8 [n, c, h, w], on the CPU; read once in a process, so leave them as they are.
@@ -87,7 +67,7 @@ class Task:
         """
         from ads_gym.data.splits import kept_splits
 
-        spec = self._data()
+        spec = self.data
         found = kept_splits(spec, self.data_root)[Split(split)]
         largest = int(found.labels.max())
         if found.image_shape != self.config.image_shape or largest >= self.config.classes:
@@ -101,7 +81,7 @@ class Task:
         """The images of TRAIN on which BatchNorm statistics are estimated."""
         from ads_gym.data.splits import calibration_images
 
-        return calibration_images(self._data(), self.images(Split.TRAIN))
+        return calibration_images(self.data, self.images(Split.TRAIN))
 
     def state_dict(self) -> "dict[str, Tensor]":
         """The supernet's weights and buffers by name.
@@ -159,36 +139,43 @@ class Task:
         calibrate(network, network_input(self.calibration().to(device).images))
         return network
 
-    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto", spec: str | None = None) -> Evaluator:
-        """What scores masks of this task.
-
-        Args:
-            scope: which skip connections masks speak of.
-            device: "auto", "cpu" or "cuda", for inherited accuracy.
-            spec: None = inherited accuracy, or on a planted task "planted:linear:0". "planted:KIND:SEED" with KIND =
-                linear | pairwise | given, on any task. "module:name": called as name(task, scope).
+    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
+        """Return the evaluator of inherited accuracy on VALID.
 
         Raises:
-            InvalidValue, UnknownName, NotFound: a spec that names no evaluator, or one of another network.
             DeviceUnavailable: a device that this machine does not have.
         """
-        return find_evaluator(self, Scope(scope), device, spec)
+        from ads_gym.evaluators.inherited import InheritedEvaluator
+
+        return InheritedEvaluator(
+            self.supernet(), self.calibration(), self.images(Split.VALID), Scope(scope), device=device
+        )
 
     @property
     def files(self) -> TaskFiles:
-        """Where its description and weights are.
-
-        Raises:
-            InvalidValue: a planted task, which has none.
-        """
-        if self.folder is None:
-            raise InvalidValue(f"task {self.name!r} is planted: it has no images and no weights.")
+        """Where its description and weights are."""
         return task_files(self.folder, self.name)
 
-    def _data(self) -> DataSpec:
-        if self.data is None:
-            raise InvalidValue(f"task {self.name!r} is planted: it has no images and no weights.")
-        return self.data
+
+def load_task(name: str | Path, data_root: Path | str | None = None) -> Task:
+    """See `Task.load`, which is this."""
+    root = None if data_root is None else Path(data_root).expanduser().absolute()
+    if name in PLANTED:
+        return PlantedTask.named(str(name))
+    if isinstance(name, str) and _is_plain(name):
+        folder = _named_folder(name)
+        if task_files(folder, name).description.is_file():
+            return _from_folder(folder, name, root)
+        if name in SOURCES:
+            raise NotFound(
+                f"task {name!r} has no supernet yet in {tasks_home() / name}. Train one: "
+                f"ads-gym train-supernet --task {name}"
+            )
+        if not Path(name).exists():
+            known = [entry.name for entry in task_names()]
+            raise unknown_name("task (and there is no folder of that name)", name, known)
+    path = Path(name).expanduser().absolute()
+    return _from_folder(path, path.name, root)
 
 
 class TaskEntry(NamedTuple):
@@ -218,7 +205,7 @@ def save_task(
     data: DataSpec,
     state_dict: "Mapping[str, Tensor]",
     record: Mapping[str, Any],
-) -> Task:
+) -> SupernetTask:
     """Writes task.json and supernet.safetensors, whole or not at all, and gives the task that they are.
 
     Args:
@@ -241,7 +228,7 @@ def save_task(
     return _from_folder(folder, name, None)
 
 
-def _from_folder(folder: Path, name: str, data_root: Path | None) -> Task:
+def _from_folder(folder: Path, name: str, data_root: Path | None) -> SupernetTask:
     files = task_files(folder, name)
     if not files.description.is_file():
         raise NotFound(
@@ -251,12 +238,7 @@ def _from_folder(folder: Path, name: str, data_root: Path | None) -> Task:
     description = read_description(files.description)
     if not files.weights.is_file():
         raise NotFound(f"{files.description} is there, and its weights {files.weights} are missing. Train it again.")
-    return Task(description.name, description.config, description.data, folder, description.record, data_root)
-
-
-def _planted_config(name: str) -> DenseNetConfig:
-    """Small: only its costs are ever used."""
-    return DenseNetConfig(PLANTED[name], growth=4, stem_channels=8, image_shape=(1, 8, 8))
+    return SupernetTask(description.name, description.config, description.data, folder, description.record, data_root)
 
 
 def _is_plain(name: str) -> bool:

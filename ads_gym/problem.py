@@ -1,0 +1,272 @@
+"""A problem: which skip connections are decided, what they cost, what may be spent, and how a mask is scored.
+
+Made once, by `make_problem`, and handed to whoever needs it: an environment, an optimiser, a search.
+Shapes: E skip connections, n masks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.errors import InvalidValue
+from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, adopt
+from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator
+from ads_gym.imports import import_object
+from ads_gym.nets.cost import CostTable
+from ads_gym.objective import Objective, Reward, check_cost_weight, find_reward
+from ads_gym.tasks import Task
+from ads_gym.topology import BoolArray, Scope, Topology
+
+if TYPE_CHECKING:
+    from ads_gym.nets.densenet import DenseNet
+
+
+class Scored(NamedTuple):
+    """The metrics of an architecture, and its objective."""
+
+    metrics: Metrics
+    objective: float
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything that is fixed about a search before it begins.
+
+    Args:
+        cost: MACs and parameters of every mask.
+        macs_limit: most MACs that a mask may need, None: no limit.
+        evaluator: computes metrics of masks.
+        objective: turns metrics into the number that is maximised.
+        task: what the masks are of; None where an evaluator of another network was given.
+        network: returns the trained dense network (a new copy at each call); None where metrics are not a network's.
+    """
+
+    cost: CostTable
+    macs_limit: int | None
+    evaluator: BaseEvaluator
+    objective: Objective
+    task: Task | None = None
+    network: "Callable[[], DenseNet] | None" = None
+
+    @property
+    def topology(self) -> Topology:
+        """The skip connections, in the order in which they are decided."""
+        return self.cost.topology
+
+    @property
+    def config(self) -> DenseNetConfig:
+        """Config of the dense network."""
+        return self.evaluator.config
+
+    @property
+    def name(self) -> str:
+        """Name of the task, for people and folders."""
+        return "custom" if self.task is None else self.task.name
+
+    @property
+    def room(self) -> int:
+        """MACs that skip connections may need in all: the limit, less what the chain needs."""
+        return (self.cost.dense_macs if self.macs_limit is None else self.macs_limit) - self.cost.least_macs
+
+    def score(self, masks: Any) -> list[Scored]:
+        """Evaluate masks.
+
+        Args:
+            masks: bool [n, E].
+
+        Raises:
+            InvalidValue: wrong shape or type, or a mask above the MACs limit: see `project`.
+        """
+        rows = self.topology.check_masks(masks)
+        if rows.ndim != 2:
+            raise InvalidValue(f"masks have shape [n, {self.topology.size}], got {rows.shape}.")
+        self._check_limit(rows)
+        return [Scored(metrics, self.objective(metrics)) for metrics in self.evaluator.evaluate_checked(rows)]
+
+    def fits(self, masks: Any) -> BoolArray:
+        """Return bool [...]: which of masks [..., E] are within the MACs limit."""
+        return np.asarray(np.asarray(masks, dtype=np.int64) @ self.cost.connection_macs <= self.room)
+
+    def project(self, mask: BoolArray, rng: np.random.Generator) -> BoolArray:
+        """Return `mask` bool [E] made to fit the limit, by dropping kept connections uniformly at random until it does.
+
+        A mask that fits is returned as it is. (Dropping them in their order would spend the limit on the first block.)
+        """
+        order = rng.permutation(np.flatnonzero(mask))
+        macs = self.cost.connection_macs
+        excess = int(mask @ macs) - self.room
+        if excess <= 0:
+            return mask
+        dropped = 1 + int(np.searchsorted(np.cumsum(macs[order]), excess))
+        projected = mask.copy()
+        projected[order[:dropped]] = False
+        return projected
+
+    def sample(self, rng: np.random.Generator) -> BoolArray:
+        """Draw a random mask bool [E] that fits: a density uniform in [0, 1] first, then the bits, then `project`.
+
+        (With a fair coin for each bit, nearly all masks would keep about half of the connections.)
+        """
+        return self.project(rng.random(self.topology.size) < rng.random(), rng)
+
+    def architecture(self, mask: BoolArray) -> Architecture:
+        """Return the architecture of a mask bool [E]."""
+        return Architecture(self.config, mask, self.topology.scope)
+
+    def close(self) -> None:
+        """Release the evaluator's threads and files; they are opened again on demand."""
+        self.evaluator.close()
+
+    def _check_limit(self, masks: BoolArray) -> None:
+        if self.macs_limit is None:
+            return
+        macs = self.cost.macs(masks)
+        if (macs > self.macs_limit).any():
+            raise InvalidValue(
+                f"mask {int(macs.argmax())} needs {int(macs.max()):,} MACs and max_macs allows {self.macs_limit:,}: "
+                "drop connections from it (Problem.project), or raise max_macs."
+            )
+
+
+def make_problem(  # noqa: PLR0913 - its keywords are its user interface
+    task: str | Path | Task = "digits",
+    *,
+    scope: str | Scope = Scope.LAYERS,
+    device: str = "auto",
+    evaluator: str | Evaluator | None = None,
+    store: str | Path | EvaluationStore | None = None,
+    reward: str | Reward = "accuracy",
+    cost_weight: float | str = 0.0,
+    max_macs: float | None = None,
+    data_root: str | Path | None = None,
+) -> Problem:
+    """Make the problem of a task. Weights and data are read when the first evaluation needs them.
+
+    Args:
+        task: a name (see `ads-gym tasks`), a folder, or a `Task`.
+        scope: "layers" (skip connections of layers) or "all" (those of transitions and the classifier too).
+        device: where networks are evaluated: "auto", "cpu", "cuda".
+        evaluator: None (the task's own), "planted:KIND:SEED" (a hidden mask on the task's network), "module:name"
+            (called with task and scope), or an `Evaluator`, whose network then stands in for the task's.
+        store: a path or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
+            there. None: nothing is stored.
+        reward: "accuracy", "soft" (mean probability of the true class), "loss" (negated), "module:name", or a function
+            of `Metrics` that returns a float.
+        cost_weight: 0 to 100, or "even": the weight at which dense and chain have the same objective.
+        max_macs: limit on MACs / dense MACs, at most 1 and at least what the chain needs; None: no limit.
+        data_root: where data sets lie; None: `$ADS_GYM_DATA`.
+
+    Raises:
+        AdsGymError: an argument that cannot be used.
+    """
+    if store is not None and not isinstance(store, str | Path | EvaluationStore):
+        raise InvalidValue(f"a store is a path or an EvaluationStore, got {store!r:.80}.")
+    loaded = _load_task(task, data_root)
+    given = None if evaluator is None or isinstance(evaluator, str) else adopt(evaluator)
+    config = loaded.config if given is None else given.config
+    cost = CostTable(config, Scope(scope))
+    if given is not None:
+        _check_evaluator(given, loaded if isinstance(task, Task) else None, cost.topology)
+    make = partial(_make_evaluator, loaded, cost.topology.scope, device, evaluator if given is None else given, store)
+    lazy = LazyEvaluator(config, cost.topology, make)
+    objective = Objective(find_reward(reward), check_cost_weight(cost_weight), lazy)
+    is_planted = isinstance(evaluator, str) and evaluator.partition(":")[0] == "planted"
+    network = loaded.supernet if loaded.has_network and loaded.config == config and not is_planted else None
+    return Problem(
+        cost, macs_limit(cost, max_macs), lazy, objective, loaded if loaded.config == config else None, network
+    )
+
+
+def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
+    """Return the most MACs whose share of the dense MACs is within `max_macs`; None for no limit.
+
+    Raises:
+        InvalidValue: no number, above 1, or less than the chain needs.
+    """
+    if max_macs is None:
+        return None
+    least = -(-cost.least_macs * 10_000 // cost.dense_macs) / 10_000  # rounded up: what the message names must work
+    expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
+    if isinstance(max_macs, bool) or not isinstance(max_macs, int | float | np.integer | np.floating):
+        raise InvalidValue(f"{expected}; got {max_macs!r}.")
+    share = float(max_macs)
+    if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
+        raise InvalidValue(f"{expected}; got {max_macs!r}.")
+    limit = int(share * cost.dense_macs) + 1
+    while limit / cost.dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
+        limit -= 1
+    return limit
+
+
+def _load_task(task: object, data_root: str | Path | None) -> Task:
+    if isinstance(task, Task):
+        return task if data_root is None else task.with_data_root(data_root)
+    if not isinstance(task, str | Path):
+        raise InvalidValue(f"a task is a name, a folder or a Task, got {task!r:.80}.")
+    return Task.load(task, data_root)
+
+
+def _make_evaluator(
+    task: Task,
+    scope: Scope,
+    device: str,
+    evaluator: str | BaseEvaluator | None,
+    store: str | Path | EvaluationStore | None,
+) -> BaseEvaluator:
+    """Make what `make_problem` was asked for, behind a store unless looking up would take longer."""
+    if evaluator is None:
+        made = task.evaluator(scope, device)
+    else:
+        made = evaluator if isinstance(evaluator, BaseEvaluator) else _named_evaluator(evaluator, task, scope)
+    if store is None or (made.is_cheap and store == IN_MEMORY):
+        return made
+    return StoredEvaluator(made, store)
+
+
+def _named_evaluator(spec: str, task: Task, scope: Scope) -> BaseEvaluator:
+    """Return the evaluator of "planted:KIND:SEED" or "module:name"."""
+    if spec.partition(":")[0] == "planted":
+        kind, _, seed = spec.removeprefix("planted").removeprefix(":").partition(":")
+        if not kind or not (seed.isascii() and seed.isdigit()):
+            raise InvalidValue(
+                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {spec!r}."
+            )
+        return PlantedEvaluator(task.config, scope, kind, int(seed))
+    if ":" not in spec:
+        raise InvalidValue(
+            f"an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got {spec!r}."
+        )
+    factory = import_object(spec, "evaluator")
+    if not callable(factory):
+        raise InvalidValue(f"evaluator {spec!r} is {factory!r:.60}, and should be callable as name(task, scope).")
+    made = factory(task, scope)
+    if not isinstance(made, Evaluator):
+        raise InvalidValue(
+            f"{spec}(task, scope) gave {made!r:.60}, which is no Evaluator: it needs config, topology, "
+            "fingerprint and evaluate(masks)."
+        )
+    if made.config != task.config or made.topology.scope != scope:
+        raise InvalidValue(
+            f"{spec}(task, scope) scores masks of {made.config} in scope '{made.topology.scope}', and should "
+            f"those of {task.config} in scope '{scope}'."
+        )
+    return adopt(made)
+
+
+def _check_evaluator(evaluator: BaseEvaluator, task: Task | None, topology: Topology) -> None:
+    """Check that a given evaluator scores masks of the task and the scope that were given beside it."""
+    if task is not None and task.config != evaluator.config:
+        raise InvalidValue(
+            f"the evaluator scores masks of {evaluator.config}, and task {task.name!r} has {task.config}."
+        )
+    if evaluator.topology != topology:
+        raise InvalidValue(
+            f"the evaluator scores masks of scope '{evaluator.topology.scope}' on blocks {evaluator.topology.blocks}, "
+            f"the problem has scope '{topology.scope}' on {topology.blocks}: give both the same scope."
+        )

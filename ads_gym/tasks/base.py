@@ -1,0 +1,86 @@
+"""What a task is; each kind of task says what it has."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.data.spec import Split
+from ads_gym.errors import InvalidValue
+from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.topology import Scope
+
+if TYPE_CHECKING:
+    import torch
+
+    from ads_gym.data.images import ImageSet
+    from ads_gym.nets.densenet import DenseNet
+    from ads_gym.nets.sparse import SparseDenseNet
+
+
+class Task(ABC):
+    """A network config and an evaluator of its architectures, under a name.
+
+    Attributes:
+        name: for people and folders.
+        config: of the dense network.
+        has_network: whether there are images and a trained network; where not, the methods about them raise.
+    """
+
+    name: str
+    config: DenseNetConfig
+    has_network: ClassVar[bool] = False
+
+    @staticmethod
+    def load(name: str | Path, data_root: Path | str | None = None) -> "Task":
+        """Return the task with this name or in this folder. Names go first: write ./digits for a folder called digits.
+
+        Args:
+            name: see `ads-gym tasks`; or the path of a folder that `ads-gym train-supernet` wrote.
+            data_root: where named data sets lie; None = `$ADS_GYM_DATA`, or a folder of this program.
+
+        Raises:
+            UnknownName: no such task and no such folder.
+            NotFound: a name whose supernet is not trained yet, or a folder without a task; says what to do.
+            DamagedFile: a task file that cannot be used.
+        """
+        from ads_gym.tasks.task import load_task
+
+        return load_task(name, data_root)
+
+    @property
+    def reference(self) -> str:
+        """What `load` finds this task by: a name or a folder."""
+        return self.name
+
+    @abstractmethod
+    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
+        """Return what scores masks of this task.
+
+        Args:
+            scope: which skip connections masks are about.
+            device: "auto", "cpu" or "cuda", where networks are evaluated.
+        """
+
+    def with_data_root(self, data_root: Path | str) -> "Task":
+        """Return the same task with its data sets looked for elsewhere."""
+        return self
+
+    def images(self, split: Split) -> "ImageSet":
+        """Return the images of a split, uint8 [n, c, h, w], on the CPU."""
+        raise self._lacks("images")
+
+    def calibration(self) -> "ImageSet":
+        """Return the images of TRAIN on which BatchNorm statistics are estimated."""
+        raise self._lacks("images")
+
+    def supernet(self) -> "DenseNet":
+        """Return the trained network with every connection, in eval mode, on the CPU; a new one at every call."""
+        raise self._lacks("trained network")
+
+    def inherit(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
+        """Return the sparse network of an architecture with inherited weights and BatchNorm statistics of its own."""
+        raise self._lacks("trained network")
+
+    def _lacks(self, what: str) -> InvalidValue:
+        return InvalidValue(f"task {self.name!r} is {type(self).__name__}, which has no {what}: use a trained task.")

@@ -1,0 +1,36 @@
+"""Planted tasks: a hidden mask to find. No images, no weights, no torch; the optimum is known."""
+
+from dataclasses import dataclass
+
+from ads_gym.architecture import DenseNetConfig
+from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.evaluators.planted import Kind, PlantedEvaluator
+from ads_gym.tasks.base import Task
+from ads_gym.topology import Scope
+
+PLANTED = {"planted-20": (5, 5), "planted-45": (6, 6, 6), "planted-198": (12, 12, 12)}  # name -> layers in each block
+
+
+@dataclass(frozen=True)
+class PlantedTask(Task):
+    """A hidden mask on the skip connections of a config.
+
+    Args:
+        name: for people and folders.
+        config: only its costs are used.
+        kind, seed: see `PlantedEvaluator`.
+    """
+
+    name: str
+    config: DenseNetConfig
+    kind: Kind = Kind.LINEAR
+    seed: int = 0
+
+    @classmethod
+    def named(cls, name: str) -> "PlantedTask":
+        """Return one of `PLANTED`."""
+        return cls(name, DenseNetConfig(PLANTED[name], growth=4, stem_channels=8, image_shape=(1, 8, 8)))
+
+    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
+        """Return the evaluator of agreement with the hidden mask; `device` is not used."""
+        return PlantedEvaluator(self.config, scope, self.kind, self.seed)
