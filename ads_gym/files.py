@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def read_json(path: Path, format: str, version: int, what: str) -> dict[str, Any
     text = read_text(path, what)
     with naming(path, what):
         return from_json(text, format, version)
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file of this name is one that was being written, by a process that may have been killed."""
+    return fnmatch(name, DRAFT_PATTERN)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from ads_gym.cli.options import AgentOption, DataRootOption, DeviceOption, TaskO
 def search(  # noqa: PLR0913 - an option each
     *,
     task: TaskOption = "digits",
-    agent: AgentOption = "reinforce",
+    agent: AgentOption = "recurrent",
     agent_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the agent; may be given again.")
     ] = None,
@@ -28,16 +28,20 @@ def search(  # noqa: PLR0913 - an option each
         str, typer.Option(help="Connections to decide: layers, or all (transitions and classifier too).")
     ] = ("layers"),
     decision: Annotated[
-        str, typer.Option(help="Decided at once: a connection, a layer or the network.")
-    ] = "connection",
+        str | None, typer.Option(help="What a step of a policy decides: connection (default), layer or network.")
+    ] = None,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
-    run: Annotated[Path | None, typer.Option(help="The run folder; default: runs/TASK-AGENT-sSEED-SETTINGS.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder; default: runs/TASK-AGENT-sSEED-DIGEST.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Play a run again; the old folder is renamed.")] = False,
+    store: Annotated[Path | None, typer.Option(help="A file of evaluations, shared by several runs.")] = None,
 ) -> None:
     """Let an agent search for the best sparse network, and print what it found.
 
     If it is interrupted or killed, the same command goes on. With more
-    --evaluations it extends the run.
+    --evaluations it extends the run; a run that is over is shown again.
+    Where weights, data, the agent's code or an option changed, another run
+    begins.
     """
     from ads_gym.agents.registry import parse_options
     from ads_gym.runs.report import print_result
@@ -56,6 +60,8 @@ def search(  # noqa: PLR0913 - an option each
         device=device,
         data_root=data_root,
         run=run,
+        restart=restart,
+        store=store,
         agent_options=parse_options(agent_option or []),
     )
     print_result(result)

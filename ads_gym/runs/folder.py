@@ -1,7 +1,5 @@
-"""A run's folder: what lies in it, to which settings it belongs, under which circumstances it was made."""
+"""The folder of a run: what lies in it, what it is a run of, and under which circumstances it was made."""
 
-import hashlib
-import json
 import os
 import platform
 import re
@@ -9,72 +7,35 @@ import shutil
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ads_gym.errors import DamagedFile, InvalidValue, StorageError
-from ads_gym.imports import object_name
+from ads_gym import files
+from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.runs.identity import Identity
 from ads_gym.runs.recorder import RunWarning
+from ads_gym.tasks import Task
 
 FORMAT = "ads-gym run"
-FORMAT_VERSION = 1
-PACKAGES = ("ads-gym", "gymnasium", "numpy", "torch")  # whose versions may move a result
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides how a run goes but its budget.
-
-    Args:
-        task: a name or a folder.
-        agent: a name or "module:name".
-        agent_options: what the agent is built with.
-        seed: of the agent.
-        game: keywords of the environment.
-    """
-
-    task: str
-    agent: str
-    agent_options: Mapping[str, Any]
-    seed: int
-    game: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Names and values as JSON holds them; a function stands there by its name.
-
-        Raises:
-            InvalidValue: a value that JSON cannot hold.
-        """
-        own = {"task": self.task, "agent": self.agent, "agent_options": dict(self.agent_options), "seed": self.seed}
-        try:
-            values = json.loads(json.dumps(own | dict(self.game), default=_plain, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise InvalidValue(f"the settings of a run must be numbers, strings and such: {error}.") from error
-        return values  # type: ignore[no-any-return]
-
-    def folder(self, task: str) -> Path:
-        """runs/<task>-<agent>-s<seed>-<8 hex of the settings>, where nothing else was asked for."""
-        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-        return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{task}-{self.agent}-s{self.seed}-{digest}")
-
-
-def _plain(value: object) -> str:
-    if callable(value):
-        return object_name(value)
-    raise TypeError(f"got {value!r:.80}")
+FORMAT_VERSION = 2
+PACKAGES = ("ads-gym", "gymnasium", "numpy")  # whose versions may change a result; torch's is the evaluator's
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder says of its run."""
+    """What is known of a run besides its record."""
 
-    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]  # `Identity.parts`
     budget: int  # evaluations, as last asked for
-    fingerprint: str  # of the evaluator
     circumstances: Mapping[str, Any]  # versions, machine, threads, under which it began
-    data_root: str | None = None  # where data sets were looked for last; no setting, for it moves no result
+    began: str  # date and time, ISO 8601
+    ended: str | None = None  # of the last time that its budget was spent
+    task: str | None = None  # name or folder
+    task_from_run: str | None = None  # path of the task's folder relative to the run's, so that both can be moved
+    data_root: str | None = None  # where data sets were looked for last
     differs_at: int | None = None  # the first evaluation that a replay did not repeat; None: it repeated all
     result: Mapping[str, Any] | None = None  # as `SearchResult.to_dict`; None: the run is not over
 
@@ -89,118 +50,118 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = path / "manifest.json"
-        self.store = path / "store.sqlite"
+        self.record = path / "record.sqlite"
         self.history = path / "history.csv"
         self.best = path / "best.json"  # the best architecture; its network lies beside it, in best.safetensors
+        self.policy = path / "policy"  # the trained policy: policy.json and policy.safetensors
         self.tensorboard = path / "tensorboard"
         self.pictures = path / "pictures"
-        self._is_new = False  # whether there was no folder when it was last read
 
     def read(self) -> Manifest | None:
-        """The manifest, or None where no run has begun.
+        """Return the manifest, or None where no run has begun.
 
         Raises:
             InvalidValue: a folder with other things in it.
-            DamagedFile: a manifest that is none, or a newer one.
+            DamagedFile: a manifest that cannot be used, or one of another version.
             StorageError: one that may not be read.
         """
-        try:
-            text = self.manifest.read_text(encoding="utf-8")
-            return _parse(text)
-        except FileNotFoundError:
+        if not files.exists(self.manifest):
             self._check_empty()
             return None
-        except OSError as error:
-            raise StorageError(f"the run folder {self.path} cannot be read: {error.strerror}.") from error
-        except (ValueError, RecursionError) as error:
-            raise DamagedFile(f"{self.manifest} is damaged, or no manifest of a run: {error}") from error
+        values = files.read_json(self.manifest, FORMAT, FORMAT_VERSION, "manifest of a run")
+        names = {field.name for field in fields(Manifest)}
+        if set(values) != names:
+            raise DamagedFile(f"{self.manifest} is damaged: it has the entries {sorted(values)}, not {sorted(names)}.")
+        manifest = Manifest(**values)
+        maps = (manifest.identity, manifest.circumstances, manifest.result or {})
+        texts = (manifest.began, manifest.ended or "", manifest.task or "", manifest.task_from_run or "")
+        is_whole = isinstance(manifest.budget, int) and not isinstance(manifest.budget, bool)
+        if not (is_whole and all(isinstance(m, dict) for m in maps) and all(isinstance(t, str) for t in texts)):
+            raise DamagedFile(f"{self.manifest} is damaged: one of its entries is of another type.")
+        return manifest
 
     def write(self, manifest: Manifest) -> None:
-        """Writes the manifest, whole or not at all.
+        """Write the manifest, whole or not at all.
 
         Raises:
             StorageError: no space, no permission.
         """
-        head: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION}
-        write_whole(self.manifest, json.dumps(head | asdict(manifest), indent=1) + "\n")
+        files.write_file(self.manifest, files.to_json(FORMAT, FORMAT_VERSION, asdict(manifest)) + "\n")
+
+    def set_aside(self) -> Path | None:
+        """Rename the folder to NAME-before-1, or the next number that is free; return that, None where no run is."""
+        if self.read() is None:
+            return None
+        number = 1
+        while files.exists(aside := self.path.with_name(f"{self.path.name}-before-{number}")):
+            number += 1
+        with files.file_errors(self.path, "renamed"):
+            self.path.rename(aside)
+        return aside
 
     def remove(self) -> None:
-        """Takes away what was written here, and the folder if this object made it and nothing else lies in it."""
-        for path in (*self.path.glob(f"{self.store.name}*"), self.history, self.best, self.manifest):
-            path.unlink(missing_ok=True)
-        for folder in (self.tensorboard, self.pictures):
-            shutil.rmtree(folder, ignore_errors=True)
-        if self._is_new and not any(self.path.iterdir()):
-            self.path.rmdir()
+        """Remove what a run has written here, and the folder where nothing else lies in it."""
+        with files.file_errors(self.path, "removed"):
+            for path in (*self.path.glob(f"{self.record.name}*"), *self.path.glob("policy.*")):
+                path.unlink(missing_ok=True)
+            for path in (self.history, self.best, self.manifest):
+                path.unlink(missing_ok=True)
+            for folder in (self.tensorboard, self.pictures):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _check_empty(self) -> None:
-        self._is_new = not self.path.is_dir()
-        others = [] if self._is_new else [path.name for path in self.path.iterdir()]
-        others = [name for name in others if name != f"{self.manifest.name}{_PART}"]  # left by a kill at the very start
+        with files.file_errors(self.path, "read"):
+            names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        others = [name for name in names if name != files.LOCK_NAME and not files.is_draft(name)]
         if others:
             raise InvalidValue(f"the folder {self.path} holds {others[0]!r} and no run: give a new or an empty folder.")
 
 
-_PART = ".part"
+def default_folder(task: str, agent: str, seed: int, identity: Identity) -> RunFolder:
+    """Return runs/<task>-<agent>-s<seed>-<8 hex of the identity>."""
+    name = re.sub(r"[^\w.-]+", "-", f"{task}-{agent}-s{seed}-{identity.digest}")
+    return RunFolder(Path("runs") / name)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file and makes its folder; a kill leaves the old content or the new, and nothing between.
-
-    Raises:
-        StorageError: no space, no permission; the old content is still there.
-    """
-    part = path.with_name(path.name + _PART)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        if part.is_file():
-            part.unlink()
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+def place_of(task: Task | None, folder: Path) -> dict[str, str | None]:
+    """Return the manifest's entries about where a task is."""
+    reference = None if task is None else task.reference
+    is_folder = reference is not None and Path(reference).is_absolute()
+    return {
+        "task": reference,
+        "task_from_run": os.path.relpath(str(reference), files.resolve(folder)) if is_folder else None,
+    }
 
 
-def _parse(text: str) -> Manifest:
-    values = json.loads(text)
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise DamagedFile(f'it lacks "format": "{FORMAT}".')
-    if (got := values.pop("version", None)) != FORMAT_VERSION:
-        raise DamagedFile(f"it has version {got!r}, and this ads-gym reads {FORMAT_VERSION}: upgrade ads-gym.")
-    try:
-        manifest = Manifest(**values)
-    except TypeError as error:
-        raise DamagedFile(f"it has the entries {sorted(values)}.") from error
-    maps = (manifest.settings, manifest.circumstances, manifest.result or {})
-    if not all(isinstance(value, dict) for value in maps) or not isinstance(manifest.budget, int):
-        raise DamagedFile("one of its entries is of another type.")
-    return manifest
-
-
-def check_settings(folder: Path, manifest: Manifest, settings: Settings) -> None:
-    """Finds that a folder is another run's.
+def load_task_of(manifest: Manifest, folder: Path, data_root: Path | str | None = None) -> Task:
+    """Return the task of a run: where it was, or where it is now if it was moved together with the run's folder.
 
     Raises:
-        InvalidValue: it is; names the settings that differ.
+        AdsGymError: no task, or none that can be loaded.
     """
-    theirs, ours = manifest.settings, settings.to_dict()
-    differ = [name for name in sorted(theirs.keys() | ours) if theirs.get(name) != ours.get(name)]
-    if differ:
-        told = [f"{name} {theirs.get(name)!r} and not {ours.get(name)!r}" for name in differ]
+    if manifest.task is None:
+        raise InvalidValue(f"the run in {folder} used an evaluator of its own, and no task with a network to train.")
+    place = manifest.task
+    if manifest.task_from_run is not None and not files.exists(Path(place)):
+        place = os.path.normpath(files.resolve(folder) / manifest.task_from_run)
+    return Task.load(place, data_root or manifest.data_root)
+
+
+def check_identity(folder: Path, manifest: Manifest, identity: Identity) -> None:
+    """Check that a folder holds the run that was asked for.
+
+    Raises:
+        InvalidValue: it holds another one; the message says what differs.
+    """
+    if differences := identity.differences(manifest.identity):
         raise InvalidValue(
-            f"the folder {folder} belongs to a run with {', '.join(told)}: give the same, or another --run folder."
+            f"the folder {folder} belongs to a run with {', '.join(differences)}: give the same, or another --run "
+            "folder; or --restart, which keeps the old one under another name."
         )
 
 
-def check_circumstances(folder: Path, manifest: Manifest, fingerprint: str, now: Mapping[str, Any]) -> None:
-    """Warns if a run goes on under other circumstances than it began.
-
-    Raises:
-        InvalidValue: circumstances are the same, and what is evaluated is not: other weights or data.
-    """
+def check_circumstances(folder: Path, manifest: Manifest, now: Mapping[str, Any]) -> None:
+    """Warn if a run goes on under other circumstances than it began."""
     began = manifest.circumstances
     both = [name for name in now if None not in (began.get(name), now[name])]
     changed = [f"{name} {now[name]} and not {began[name]}" for name in both if began[name] != now[name]]
@@ -211,22 +172,22 @@ def check_circumstances(folder: Path, manifest: Manifest, fingerprint: str, now:
             RunWarning,
             stacklevel=3,
         )
-    elif manifest.fingerprint != fingerprint:
-        raise InvalidValue(
-            f"the run in {folder} was made with other weights, data or evaluator than there are now under the same "
-            "name: give another --run folder."
-        )
 
 
 def circumstances() -> dict[str, Any]:
-    """Versions, machine and thread count: where all are the same, so is the result."""
+    """Return versions, machine and thread count: where all are the same, so is the result."""
     found: dict[str, Any] = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    torch = sys.modules.get("torch")  # where nobody has loaded it, its threads move nothing
+    torch = sys.modules.get("torch")  # where nobody has loaded it, its threads change nothing
     return found | {"machine": _processor(), "threads": torch.get_num_threads() if torch else None}
 
 
+def now() -> str:
+    """Return date and time, ISO 8601, to the second, with the time zone."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def _processor() -> str:
-    """What kind of processor this is: other ones sum in other orders."""
+    """The kind of processor: other ones add in other orders."""
     try:
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:

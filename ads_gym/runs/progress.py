@@ -1,6 +1,6 @@
-"""What can be seen of a search while it runs: a line on the terminal, and scalars for TensorBoard."""
+"""The progress of a search: a line on the terminal, lines now and then elsewhere, and scalars for TensorBoard."""
 
-import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +10,22 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from ads_gym.errors import StorageError
-from ads_gym.runs.history import Row
+from ads_gym.files import file_errors
+from ads_gym.runs.record import Row
 
-SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_BETWEEN_UPDATES = 0.1
+SECONDS_BETWEEN_LINES = 30.0  # where stderr is no terminal
 
 
 class ProgressLine:
-    """Best reward, its accuracy and relative MACs, evaluations, rate and time left, on one line of stderr (80 columns).
+    """Best objective, its accuracy and relative MACs, evaluations, rate and time left, on one line of stderr.
+
+    The line fits 80 columns. Where stderr is no terminal, a plain line is printed every 30 seconds.
 
     Args:
         budget: evaluations.
         recorded: how many a run that goes on has already.
-        shown: False shows nothing; True shows it where stderr is a terminal.
+        shown: False prints nothing.
     """
 
     def __init__(self, budget: int, recorded: int, shown: bool = True) -> None:
@@ -33,10 +36,12 @@ class ProgressLine:
             auto_refresh=False,  # no thread beside the agent's and the evaluator's
             disable=not (shown and console.is_terminal),
         )
+        self._prints = shown and not console.is_terminal
+        self._printed = time.perf_counter()
         begin = f"repeating the {recorded} recorded" if recorded else "begins"
         self._task = self._bar.add_task(begin, total=budget, completed=recorded, pace="")
         self._since: tuple[float, int] | None = None if recorded else (time.perf_counter(), 0)
-        self._looked = 0.0
+        self._updated = 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -55,13 +60,16 @@ class ProgressLine:
         since, done_then = self._since
         rate = (done - done_then) / (now - since) if now > since else 0.0
         total = int(self._bar.tasks[0].total or done)
-        if now - self._looked < SECONDS_BETWEEN_LOOKS and done < total:
+        if now - self._updated < SECONDS_BETWEEN_UPDATES and done < total:
             return
-        self._looked = now
+        self._updated = now
         metrics = best.metrics
-        told = f"best {best.reward:.4f}  accuracy {metrics.accuracy:.3f}  MACs {metrics.relative_macs:.3f}"
+        told = f"best {best.objective:.4f}  accuracy {metrics.accuracy:.3f}  MACs {metrics.relative_macs:.3f}"
         pace = f"{rate:.{1 if rate < 100 else 0}f}/s  {duration((total - done) / rate)} left" if rate else ""
         self._bar.update(self._task, completed=done, description=told, pace=pace, refresh=True)
+        if self._prints and now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            print(f"{told}  {done}/{total} evaluations  {pace}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -72,7 +80,7 @@ def duration(seconds: float) -> str:
 
 
 class Scalars:
-    """TensorBoard scalars over evaluations: reward, best reward, accuracy, relative MACs. Needs no torch.
+    """TensorBoard scalars over evaluations: objective, best objective, accuracy, relative MACs. Needs no torch.
 
     Args:
         folder: for the event files; each process that goes on with a run adds one.
@@ -82,39 +90,30 @@ class Scalars:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        from tensorboard.summary import Writer
 
-        self._event, self._summary = Event, Summary
         self._folder = folder
-        try:
+        with file_errors(folder, "written"):
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}").open("wb")
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be written: {error.strerror}.") from error
-        self._writer = RecordWriter(self._file)
-        self._writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+            self._writer = Writer(str(folder))
 
     def write(self, rows: Sequence[Row], best: Row) -> None:
-        """Adds evaluations; `best` is the best so far."""
-        try:
+        """Add evaluations; `best` is the best so far."""
+        with file_errors(self._folder, "written"):
             for row in rows:
                 values = {
-                    "reward": row.reward,
-                    "best/reward": best.reward,
+                    "objective": row.objective,
+                    "best/objective": best.objective,
                     "accuracy": row.metrics.accuracy,
                     "relative_macs": row.metrics.relative_macs,
                 }
-                scalars = [self._summary.Value(tag=f"search/{tag}", simple_value=v) for tag, v in values.items()]
-                event = self._event(wall_time=time.time(), step=row.index, summary=self._summary(value=scalars))
-                self._writer.write(event.SerializeToString())
-            self._file.flush()
-        except OSError as error:
-            raise StorageError(f"{self._folder} cannot be written: {error.strerror}.") from error
+                for tag, value in values.items():
+                    self._writer.add_scalar(f"search/{tag}", value, row.number)
+            self._writer.flush()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        with file_errors(self._folder, "written"):
+            self._writer.close()

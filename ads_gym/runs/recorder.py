@@ -1,4 +1,4 @@
-"""What a run remembers and when it is over: each evaluation once, up to a budget, and the same again after a kill."""
+"""Counting, recording and limiting what an agent asks of an evaluator."""
 
 import time
 import warnings
@@ -10,9 +10,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from ads_gym.errors import BudgetExhausted
-from ads_gym.evaluators.base import Evaluator, EvaluatorWrapper, Metrics
-from ads_gym.runs.history import History, Row
+from ads_gym.errors import BudgetExhausted, InvalidValue
+from ads_gym.evaluators.base import EvaluatorWrapper, Metrics
+from ads_gym.problem import Problem
+from ads_gym.runs.record import Row, RunRecord
 from ads_gym.topology import BoolArray
 
 EPISODES_PER_EVALUATION = 20  # so that a policy which only repeats itself ends too
@@ -21,7 +22,7 @@ EPISODES_PER_EVALUATION = 20  # so that a policy which only repeats itself ends 
 class StoppedBy(StrEnum):
     """Why a run is over."""
 
-    EVALUATIONS = "evaluations"  # it has spent them
+    EVALUATIONS = "evaluations"  # they are spent
     EPISODES = "episodes"  # 20 times as many, most of which repeated masks
     AGENT = "agent"  # it returned before the budget was spent
 
@@ -30,69 +31,65 @@ class RunWarning(UserWarning):
     """A run goes on otherwise than it began; its result is correct, but another run may not repeat it."""
 
 
-class RecordedEvaluator(EvaluatorWrapper):
-    """Counts, records and limits what an agent asks of an evaluator.
+class Recorder(EvaluatorWrapper):
+    """An evaluator that counts, records and limits evaluations.
 
-    The first time that the run asks for a mask is an evaluation: it is paid, recorded, then handed on; any later time
-    the record answers. A run that was killed begins again from its first step: then the record answers what it has,
-    and each new mask that is asked for is compared with the one that was recorded there. At the first difference (an
-    agent without a seed) one warning says so; what is recorded stays and counts, and the run goes on.
+    The first time that the run asks for a mask is an evaluation: it is paid for, recorded, then handed on; any later
+    time the record answers. A run that was killed begins again from its first step: then the record answers what it
+    has, and each new mask that is asked for is compared with the one that was recorded there. At the first difference
+    (an agent without a seed) one warning says so; what is recorded stays and counts, and the run goes on.
 
     Args:
-        inner: what evaluates; behind a store, so that an evaluation that a kill kept from the record is not paid again.
-        history: the record, with what is recorded so far.
+        problem: whose evaluator computes metrics, and whose objective is recorded.
+        record: of the run.
         budget: evaluations.
-        score: the reward of metrics.
         on_rows: called with the rows of each batch, once they are recorded.
-        on_difference: called once with the index of the row that was not asked for when its turn came.
+        on_difference: called once with the number of the row that was not asked for when its turn came.
+
+    Raises:
+        InvalidValue: the objective of a recorded evaluation is another today.
     """
 
     def __init__(
         self,
-        inner: Evaluator,
-        history: History,
+        problem: Problem,
+        record: RunRecord,
         budget: int,
-        score: Callable[[Metrics], float],
         on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
-        on_difference: Callable[[int], None] = lambda index: None,
+        on_difference: Callable[[int], None] = lambda number: None,
     ) -> None:
-        super().__init__(inner)
-        self.history = history
+        super().__init__(problem.evaluator)
+        self.record = record
         self.budget = budget
         self.episodes = 0  # masks asked for: each episode asks for one, at its end
         self.stopped_by: StoppedBy | None = None
-        self._score = score
+        self.rows = record.history(self.fingerprint)
+        self._objective = problem.objective
         self._on_rows, self._on_difference = on_rows, on_difference
-        self._known = {row.mask: row.metrics for row in history.rows}
-        self._to_repeat = [row.mask for row in reversed(history.rows)]  # the next one last
+        self._known = {row.mask: row.metrics for row in self.rows}
+        self._to_repeat = [row.mask for row in reversed(self.rows)]  # the next one last
         self._asked: set[bytes] = set()  # by this process
-
-    @property
-    def replaying(self) -> bool:
-        """Whether the record has rows that the agent has not come to again."""
-        return bool(self._to_repeat)
+        self._check_objective()
 
     def check(self) -> None:
-        """Nothing, while the run goes on.
+        """Do nothing while the run goes on.
 
         Raises:
             BudgetExhausted: it is over.
         """
         if self.stopped_by is not None:
             raise BudgetExhausted(
-                f"the run is over: {len(self.history.rows)} of {self.budget} evaluations in {self.episodes} episodes "
+                f"the run is over: {len(self.rows)} of {self.budget} evaluations in {self.episodes} episodes "
                 f"(at most {EPISODES_PER_EVALUATION} for each)."
             )
 
-    def evaluate(self, masks: BoolArray) -> list[Metrics]:
-        """One Metrics for each of masks bool[n, E]; a batch beyond the budget is cut in its order, paid that far.
+    def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
+        """Return one Metrics for each of masks bool [n, E]; a batch beyond the budget is cut in its order.
 
         Raises:
             BudgetExhausted: some of them were beyond it, or the run was over already.
-            InvalidValue: masks of another topology.
         """
         self.check()
-        masks = np.atleast_2d(self.topology.check_masks(masks))
         keys = [self.topology.key(mask) for mask in masks]
         new: dict[bytes, tuple[BoolArray, int]] = {}  # mask, episode
         for key, mask in zip(keys, masks, strict=True):
@@ -112,87 +109,100 @@ class RecordedEvaluator(EvaluatorWrapper):
         self.check()
         return [self._known[key] for key in keys]
 
-    def uncounted(self, masks: BoolArray) -> list[Metrics]:
-        """Metrics of masks bool[n, E] that the run itself needs and no agent asked for; they are not recorded."""
-        return self.inner.evaluate(masks)
+    def close(self) -> None:
+        """Do nothing: an environment that is closed does not end the run."""
 
     def _follow(self, key: bytes) -> None:
-        """Compares a mask that this process asks for the first time with the record."""
+        """Compare a mask that this process asks for the first time with the record."""
         if key in self._asked:
             return
         self._asked.add(key)
         if not self._to_repeat:
             return
         if self._to_repeat.pop() != key:
-            index = len(self.history.rows) - len(self._to_repeat)
+            number = len(self.rows) - len(self._to_repeat)
             self._to_repeat.clear()
             warnings.warn(
-                f"the agent does not repeat itself: evaluation {index} is another than the one recorded in "
-                f"{self.history.path}. What is recorded stays and counts, and the run goes on; give agents a seed that "
+                f"the agent does not repeat itself: evaluation {number} is another than the one recorded in "
+                f"{self.record.path}. What is recorded stays and counts, and the run goes on; give agents a seed that "
                 "all their randomness comes from.",
                 RunWarning,
                 stacklevel=2,
             )
-            self._on_difference(index)
+            self._on_difference(number)
 
     def _pay(self, new: dict[bytes, tuple[BoolArray, int]]) -> None:
-        """Evaluates and records."""
+        """Evaluate and record."""
         start = time.perf_counter()
-        paid = self.inner.evaluate(np.stack([mask for mask, _ in new.values()]))
+        metrics = self.record.read(self.fingerprint, new)  # of the dense network, or a mask of an earlier table
+        missing = {key: mask for key, (mask, _) in new.items() if key not in metrics}
+        if missing:
+            paid = self.inner.evaluate_checked(np.stack(list(missing.values())))
+            metrics |= dict(zip(missing, paid, strict=True))
         seconds = (time.perf_counter() - start) / len(new)
-        first = len(self.history.rows) + 1
         rows = [
-            Row(index, key, metrics, self._score(metrics), episode, seconds)
-            for index, ((key, (_, episode)), metrics) in enumerate(zip(new.items(), paid, strict=True), start=first)
+            Row(number, key, metrics[key], self._objective(metrics[key]), episode, seconds)
+            for number, (key, (_, episode)) in enumerate(new.items(), start=len(self.rows) + 1)
         ]
-        self.history.append(rows)
+        self.record.append(self.fingerprint, rows)
+        self.rows += rows
         self._known |= {row.mask: row.metrics for row in rows}
         self._on_rows(rows)
+
+    def _check_objective(self) -> None:
+        """Check that what was recorded has the same objective today."""
+        for row in self.rows:
+            if self._objective(row.metrics) != row.objective:
+                raise InvalidValue(
+                    f"evaluation {row.number} in {self.record.path} has the objective {row.objective!r}, and this "
+                    f"reward function makes it {self._objective(row.metrics)!r}: it is another one. Give another run "
+                    "folder."
+                )
 
 
 class BudgetedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """An environment that is over when its run is: then every step and every reset raises `BudgetExhausted`.
 
     Args:
-        env: whose evaluator is `record`.
-        record: of the run.
+        env: whose evaluator is `recorder`.
+        recorder: of the run.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], record: RecordedEvaluator) -> None:
+    def __init__(self, env: gym.Env[Any, Any], recorder: Recorder) -> None:
         super().__init__(env)
-        self._record = record
+        self._recorder = recorder
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """The environment's."""
-        self._record.check()
+        """Step the environment."""
+        self._recorder.check()
         return self.env.step(action)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """The environment's."""
-        self._record.check()
+        """Reset the environment."""
+        self._recorder.check()
         return self.env.reset(seed=seed, options=options)
 
 
 class BudgetedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
-    """The same for a vector environment; what else the one inside has (`evaluate`, `call`, ...) is had here too.
+    """The same for a vector environment; its other attributes (`problem`, `call`, ...) are those of the one inside.
 
     Args:
-        env: whose evaluator is `record`.
-        record: of the run.
+        env: whose evaluator is `recorder`.
+        recorder: of the run.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], record: RecordedEvaluator) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], recorder: Recorder) -> None:
         super().__init__(env)
-        self._record = record
+        self._recorder = recorder
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """The environments'."""
-        self._record.check()
+        """Step the environments."""
+        self._recorder.check()
         return self.env.step(actions)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """The environments'."""
-        self._record.check()
+        """Reset the environments."""
+        self._recorder.check()
         return self.env.reset(seed=seed, options=options)
 
     def __getattr__(self, name: str) -> Any:

@@ -13,7 +13,7 @@ from ads_gym.architecture import Architecture
 from ads_gym.envs import render
 from ads_gym.errors import StorageError
 from ads_gym.runs.folder import RunFolder
-from ads_gym.runs.history import Row, best_of
+from ads_gym.runs.record import Row, best_of
 from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
 from ads_gym.runs.result import Line, SearchResult
 
@@ -33,23 +33,35 @@ def print_result(result: SearchResult, console: Console | None = None) -> None:
         console: where to; None: stdout.
     """
     console = console or Console()
+    if result.stored is not None:
+        console.print(_stored_line(result), highlight=False, markup=False, soft_wrap=True)
     console.print(closing_table(result))
     for line in result.table:
         if line.masks > 1:
             told = f"{line.name}: mean of {line.masks} masks of the best's relative cost"
-            console.print(f"{told}; sd of their reward {line.reward_sd:.4f}", highlight=False)
+            console.print(f"{told}; sd of their objective {line.objective_sd:.4f}", highlight=False)
     for what, path in places(result):
         console.print(f"{what:<26}{path}", highlight=False, markup=False, soft_wrap=True)  # paths stay whole
+
+
+def _stored_line(result: SearchResult) -> str:
+    """Where a result comes from that this command did not compute."""
+    stored = result.stored
+    assert stored is not None
+    size = f"{stored.evaluations} evaluations"
+    if stored.evaluations != result.evaluations:
+        size += f", of which the first {result.evaluations} are shown"
+    return f"Stored result of {stored.date}, {size}, in {result.folder}. --restart plays it again."
 
 
 def closing_table(result: SearchResult) -> Table:
     """Dense, chain, random masks and best side by side."""
     table = Table(title=_title(result), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("network", vertical="bottom")
-    for name in ("reward", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters"):
+    for name in ("objective", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters"):
         table.add_column(name, justify="right", vertical="bottom")
     for line in result.table:
-        scores = (line.reward, line.accuracy, line.soft_accuracy, line.loss)
+        scores = (line.objective, line.accuracy, line.soft_accuracy, line.loss)
         table.add_row(
             line.name,
             *(f"{value:.4f}" for value in scores),
@@ -71,11 +83,14 @@ def _title(result: SearchResult) -> str:
 
 
 def places(result: SearchResult) -> list[tuple[str, Path]]:
-    """(what, where) of everything that a run leaves behind and that is there."""
+    """Return (what, where) of everything that a run leaves behind and that is there."""
     folder = RunFolder(result.folder)
+    if result.stored is not None and result.stored.evaluations != result.evaluations:
+        return []  # files are of the whole run
     named = [
         ("best architecture", folder.best),
         ("its sparse network", folder.best.with_suffix(".safetensors")),
+        ("trained policy", folder.policy.with_suffix(".safetensors")),
         ("pictures", folder.pictures),
         ("history", folder.history),
         ("for tensorboard --logdir", folder.tensorboard),
@@ -108,14 +123,14 @@ def draw_pictures(folder: Path, rows: Sequence[Row], result: SearchResult) -> No
 
 
 def best_so_far(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
-    """The highest reward after so many evaluations, above the reward of each."""
-    figure, axes = _figure("evaluations", "reward")
-    rewards = [row.reward for row in rows]
-    indices = [row.index for row in rows]
-    axes.plot(indices, rewards, ".", color=PALE, markersize=3, label="each")
-    axes.step(indices, np.maximum.accumulate(rewards), where="post", color=INK, label="best so far")
+    """The highest objective after so many evaluations, above the objective of each."""
+    figure, axes = _figure("evaluations", "objective")
+    objectives = [row.objective for row in rows]
+    indices = [row.number for row in rows]
+    axes.plot(indices, objectives, ".", color=PALE, markersize=3, label="each")
+    axes.step(indices, np.maximum.accumulate(objectives), where="post", color=INK, label="best so far")
     for line, style in zip(lines[:-1], ("--", ":", "-."), strict=False):
-        axes.axhline(line.reward, color=ACCENT, linestyle=style, linewidth=1, label=line.name)
+        axes.axhline(line.objective, color=ACCENT, linestyle=style, linewidth=1, label=line.name)
     axes.legend(loc="lower right")
     return figure
 
@@ -129,7 +144,7 @@ def accuracy_against_macs(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure
     axes.step(*_points(front), where="post", color=INK, label="front")
     for line, mark in zip(lines[:-1], ("s", "v", "d"), strict=False):
         axes.plot(line.relative_macs, line.accuracy, mark, color=ACCENT, label=line.name)
-    axes.plot(best.relative_macs, best.accuracy, "*", color=INK, markersize=12, label="best reward")
+    axes.plot(best.relative_macs, best.accuracy, "*", color=INK, markersize=12, label="best objective")
     axes.legend(loc="lower right")
     return figure
 

@@ -1,4 +1,4 @@
-"""A search: an agent, a budget, a run folder."""
+"""A search: a problem, an agent, a budget, a run folder."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -6,40 +6,53 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ads_gym.agents.registry import find_agent
-from ads_gym.architecture import Architecture
-from ads_gym.envs.env import DenseNetSparsifyEnv
+import gymnasium as gym
+import numpy as np
+
+from ads_gym import files
+from ads_gym.agents.registry import Kind, LoadedAgent, find_agent
+from ads_gym.envs.episode import Decision
 from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.objective import Reward, check_cost_weight
+from ads_gym.objective import Reward
+from ads_gym.problem import Problem, make_problem
+from ads_gym.runs.answers import stored_result
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import (
     Manifest,
     RunFolder,
-    Settings,
     check_circumstances,
-    check_settings,
+    check_identity,
     circumstances,
-    write_whole,
+    default_folder,
+    now,
+    place_of,
 )
-from ads_gym.runs.history import History, Row, best_of
-from ads_gym.runs.plan import Plan
+from ads_gym.runs.identity import Identity, identify
 from ads_gym.runs.progress import ProgressLine, Scalars
-from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, RecordedEvaluator, StoppedBy
+from ads_gym.runs.record import Row, RunRecord, best_of, to_csv
+from ads_gym.runs.recorder import (
+    EPISODES_PER_EVALUATION,
+    BudgetedEnv,
+    BudgetedVectorEnv,
+    Recorder,
+    StoppedBy,
+)
 from ads_gym.runs.report import draw_pictures
 from ads_gym.runs.result import SearchResult
 from ads_gym.tasks import Task
 
 __all__ = ["SearchResult", "search"]
 
-MOST_EVALUATIONS = 10**9
-MOST_SEED = 2**32 - 1  # what numpy, torch and Stable-Baselines3 all take
+ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
+MAX_EVALUATIONS = 10**9
+MAX_SEED = 2**32 - 1  # what numpy, torch and Stable-Baselines3 all take
 
 
 def search(  # noqa: PLR0913 - its keywords are its user interface
     task: str | Path | Task = "digits",
-    agent: Any = "reinforce",
+    agent: Any = "recurrent",
     evaluations: int = 512,
     *,
     seed: int = 0,
@@ -47,81 +60,125 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     reward: str | Reward = "soft",
     max_macs: float | None = None,
     scope: str = "layers",
-    decision: str = "connection",
+    decision: str | None = None,
     device: str = "auto",
     data_root: str | Path | None = None,
     run: str | Path | None = None,
+    restart: bool = False,
+    store: str | Path | EvaluationStore | None = None,
     agent_options: Mapping[str, Any] | None = None,
     evaluator: str | Evaluator | None = None,
     progress: bool = True,
 ) -> SearchResult:
-    """Lets an agent play until it has spent a budget of evaluations, and keeps the best network that it saw.
+    """Let an agent search until it has spent a budget of evaluations, and keep the best network that it saw.
 
-    All that is paid for is in the run folder before the agent hears of it. A run that was killed or interrupted goes on
-    when the same call is made again, and comes to the same result; a larger budget extends it; a run that is over gives
-    its result again without playing. TEST is never read.
+    Every evaluation is in the run folder before the agent hears of it. A run that was killed or interrupted goes on
+    when the same call is made again, and ends with the same result; a larger budget extends it; a run that is over, and
+    a smaller budget, are answered from the record. What a run is a run of (weights, data, reward, the agent's code and
+    options, seed, ...) is kept with it: a call in which any of that is different begins another run. TEST is never
+    read.
 
     Args:
         task: a name, a folder, or a `Task`.
-        agent: a registered name, "module:name", a class with `learn`, or a function `play(env, seed, **options)`; see
-            `ads_gym.agents.registry`.
+        agent: a registered name, "module:name", a class with `learn` (a policy), a class with `ask` and `tell` (an
+            optimiser), or a function `play(env, seed, **options)`; see `ads_gym.agents.base`.
         evaluations: the budget: so many masks are evaluated, unless 20 times as many episodes come first.
         seed: of the agent.
-        cost_weight: what relative cost 1 takes off the reward, 0 to 100; "even": dense and chain score the same.
+        cost_weight: what relative cost 1 takes off the reward, 0 to 100; "even": dense and chain have one objective.
         reward: "accuracy", "soft" (mean probability of the true class), "loss" (negated), "module:name" or a function.
         max_macs: limit on MACs / dense MACs, or None.
         scope: "layers", or "all" (connections into transitions and the classifier too).
-        decision: "connection", "layer" or "network": how many are decided at once.
+        decision: "connection" (default), "layer" or "network": how many a step of the environment decides. Not for
+            optimisers, which choose whole masks.
         device: of the evaluator: "auto", "cpu", "cuda".
         data_root: where data sets lie.
-        run: the run folder; default runs/<task>-<agent>-s<seed>-<8 hex of the settings>.
+        run: the run folder; default runs/<task>-<agent>-s<seed>-<8 hex of what it is a run of>.
+        restart: play a run that is there already again; the old folder is kept under another name.
+        store: a file or `EvaluationStore` of evaluations that is shared with others.
         agent_options: keywords for the agent.
         evaluator: None (the task's), "planted:KIND:SEED", "module:name" (called with task and scope) or an evaluator.
-        progress: whether to show a line of progress, where stderr is a terminal.
+        progress: whether to show progress on stderr.
 
     Raises:
-        AdsGymError: bad arguments; a run folder of other settings, damaged, held by another process, or on a full disk.
+        AdsGymError: bad arguments; a run folder of another run, damaged, held by another process, or on a full disk.
     """
     options = agent_options or {}
-    check_budget(evaluations, seed)
+    evaluations = check_number("evaluations", evaluations, 1, MAX_EVALUATIONS)
+    seed = check_number("seed", seed, 0, MAX_SEED)
     player = find_agent(agent)
     player.check_options(options)
-    game = {"scope": scope, "decision": decision, "reward": reward, "max_macs": max_macs, "device": device}
-    plan = Plan(task, data_root, evaluator, game | {"cost_weight": check_cost_weight(cost_weight)}, player)
-    settings = plan.settings(seed, options)
-    folder = RunFolder(Path(run) if run is not None else settings.folder(plan.task.name))
+    if decision is not None and player.kind is Kind.OPTIMISER:
+        raise InvalidValue(f"agent {player.name} is an optimiser and chooses whole masks: leave decision out.")
+    problem = make_problem(
+        task,
+        scope=scope,
+        device=device,
+        evaluator=evaluator,
+        store=store,
+        reward=reward,
+        cost_weight=cost_weight,
+        max_macs=max_macs,
+        data_root=data_root,
+    )
+    job = Job(problem, player, options, Decision(decision or Decision.CONNECTION), seed)
+    try:
+        identity = identify(problem, reward, player, agent, options, str(job.decision), seed)
+        folder = run_folder(job, identity, run)
+        if restart:
+            folder.set_aside()
+        if (stored := stored_result(folder, identity, problem, evaluations, seed)) is not None:
+            return stored
+        with open_run(folder, job, identity, evaluations) as opened:
+            play(opened, progress)
+            return close_run(opened)
+    finally:
+        problem.close()
 
-    if (over := finished(folder, settings, evaluations)) is not None:
-        return over
-    with open_run(folder, plan, settings, evaluations) as opened:
-        play(opened, plan, progress)
-        return close_run(opened, plan)
+
+@dataclass(frozen=True)
+class Job:
+    """What is solved, by whom.
+
+    Args:
+        problem: what is solved; its evaluator knows nothing of the run.
+        agent: who solves it.
+        options: its keywords.
+        decision: of the environment, where it plays one.
+        seed: of the agent.
+    """
+
+    problem: Problem
+    agent: LoadedAgent
+    options: Mapping[str, Any]
+    decision: Decision
+    seed: int
 
 
-def check_budget(evaluations: object, seed: object) -> None:
-    """Finds numbers that no run can have.
+def check_number(name: str, value: Any, low: int, high: int) -> int:
+    """Return a whole number as an int.
 
     Raises:
-        InvalidValue: a budget or a seed out of range.
+        InvalidValue: no whole number, or one out of range.
     """
-    for name, value, least, most in (("evaluations", evaluations, 1, MOST_EVALUATIONS), ("seed", seed, 0, MOST_SEED)):
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise InvalidValue(f"{name} must be a whole number from {least} to {most:,}, got {value!r}.")
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidValue(f"{name} must be a whole number from {low} to {high:,}, got {value!r}.")
+    return int(value)
 
 
-def finished(folder: RunFolder, settings: Settings, evaluations: int) -> SearchResult | None:
-    """The result of a run that is over and had at least this budget, or None.
+def run_folder(job: Job, identity: Identity, run: str | Path | None) -> RunFolder:
+    """Return the folder that was asked for, or the default one.
 
     Raises:
-        InvalidValue: the folder is another run's.
+        InvalidValue: no folder was given, and no other process could tell this run from others.
     """
-    manifest = folder.read()
-    if manifest is None:
-        return None
-    check_settings(folder.path, manifest, settings)
-    if manifest.result is None or manifest.budget < evaluations:
-        return None
-    return SearchResult.from_dict(folder.path, manifest.result)
+    if run is not None:
+        return RunFolder(files.resolve(run))
+    if identity.unnamed:
+        raise InvalidValue(
+            f"{' and '.join(identity.unnamed)} cannot be told from others of that name by another process: name a run "
+            "folder (run=...), or use a class or function at the top of a module."
+        )
+    return default_folder(job.problem.name, job.agent.name, job.seed, identity)
 
 
 @dataclass
@@ -129,117 +186,174 @@ class OpenRun:
     """A run folder while one process plays in it."""
 
     folder: RunFolder
-    settings: Settings
+    job: Job
     manifest: Manifest
-    history: History
-    evaluator: StoredEvaluator  # behind the folder's store, before the record
-    referee: DenseNetSparsifyEnv  # knows what a mask scores
+    problem: Problem  # its evaluator looks up and stores metrics, and counts no evaluations
+    record: RunRecord
+    rows: list[Row]
     stopped_by: StoppedBy = StoppedBy.AGENT
     episodes: int = 0
 
     def write(self, **changes: Any) -> None:
-        """Changes entries of the manifest."""
+        """Change entries of the manifest."""
         self.manifest = replace(self.manifest, **changes)
         self.folder.write(self.manifest)
 
     def write_best(self, best: Row) -> None:
-        """Writes the best architecture so far."""
-        write_whole(self.folder.best, self.architecture(best).to_json() + "\n")
-
-    def architecture(self, row: Row) -> Architecture:
-        """That of an evaluation."""
-        topology = self.evaluator.topology
-        return Architecture(self.evaluator.config, topology.mask(row.mask), topology.scope)
+        """Write the best architecture so far."""
+        mask = self.problem.topology.mask(best.mask)
+        files.write_file(self.folder.best, self.problem.architecture(mask).to_json() + "\n")
 
 
 @contextmanager
-def open_run(folder: RunFolder, plan: Plan, settings: Settings, evaluations: int) -> Iterator[OpenRun]:
-    """Begins a run, or opens one that is to go on; nothing is written before all of it is found to fit.
+def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) -> Iterator[OpenRun]:
+    """Begin a run, or open one that is to go on; nothing is written before all of it is found to fit.
 
     A run that began here and fails before it recorded anything leaves nothing: what it failed at (an agent's options,
     most often) is put right, and would not fit the folder then.
     """
-    inner = plan.make_evaluator()
-    now = circumstances()
-    manifest = folder.read()
-    begins = manifest is None
-    if manifest is None:
-        manifest = Manifest(settings.to_dict(), evaluations, inner.fingerprint, now)
-        folder.write(manifest)
-    else:
-        check_circumstances(folder.path, manifest, inner.fingerprint, now)
-    key = inner.topology.key(inner.topology.chain())
-    with History(folder.history, len(key)) as history:  # locks the folder
+    with files.locked(folder.path, "searching"):
+        circumstances_now = circumstances()
+        manifest = folder.read()
+        begins = manifest is None
+        if manifest is None:
+            manifest = Manifest(identity.parts, evaluations, circumstances_now, now())
+        else:
+            check_identity(folder.path, manifest, identity)
+            check_circumstances(folder.path, manifest, circumstances_now)
+        opened = None
         try:
-            with EvaluationStore(folder.store) as store:
-                stored = StoredEvaluator(inner, store)
-                opened = OpenRun(folder, settings, manifest, history, stored, plan.referee(stored))
-                root = plan.task.data_root
-                opened.write(budget=evaluations, result=None, data_root=None if root is None else str(root))
+            with RunRecord(folder.record) as record:
+                opened = _opened(folder, job, manifest, record, evaluations)
                 yield opened
         except AdsGymError:
-            if begins and not history.rows:
-                with suppress(OSError):  # what went wrong first is what is told
+            if begins and not (opened and opened.rows):
+                with suppress(AdsGymError):  # what went wrong first is what is told
                     folder.remove()
             raise
-
-
-def play(run: OpenRun, plan: Plan, progress: bool) -> None:
-    """Lets the agent play from its first step until the budget is spent; the record answers what it has already."""
-    budget = run.manifest.budget
-    with Scalars(run.folder.tensorboard) as scalars, ProgressLine(budget, len(run.history.rows), progress) as line:
-        record = RecordedEvaluator(
-            run.evaluator,
-            run.history,
-            budget,
-            run.referee.score,
-            on_rows=watch(run, scalars, line),
-            on_difference=lambda index: run.write(differs_at=run.manifest.differs_at or index),
-        )
-        env = plan.environment(record)
-        steps = EPISODES_PER_EVALUATION * budget * (record.topology.size + 1)  # more than the budget has
-        try:
-            plan.agent.run(env, run.settings.seed, run.settings.agent_options, steps)
-        except BudgetExhausted:
-            pass
         finally:
-            env.close()
-    run.stopped_by = record.stopped_by or StoppedBy.AGENT
-    run.episodes = record.episodes
+            if opened and opened.rows:
+                with suppress(AdsGymError):
+                    files.write_file(folder.history, to_csv(opened.rows))
+
+
+def _opened(folder: RunFolder, job: Job, manifest: Manifest, record: RunRecord, evaluations: int) -> OpenRun:
+    stored = StoredEvaluator(job.problem.evaluator, record)
+    problem = replace(job.problem, evaluator=stored, objective=replace(job.problem.objective, evaluator=stored))
+    opened = OpenRun(folder, job, manifest, problem, record, record.history(stored.fingerprint))
+    if len(opened.rows) > evaluations:
+        raise InvalidValue(
+            f"the run in {folder.path} has {len(opened.rows)} evaluations, more than the {evaluations} asked for, and "
+            "its agent or reward has no name by which its record could answer: ask for more, or give another folder."
+        )
+    task = job.problem.task
+    root = getattr(task, "data_root", None)
+    opened.write(
+        budget=evaluations,
+        result=None,
+        data_root=None if root is None else str(root),
+        **place_of(task, folder.path),
+    )
+    return opened
+
+
+def play(run: OpenRun, progress: bool) -> None:
+    """Let the agent search from its first step until the budget is spent; the record answers what it has already."""
+    budget = run.manifest.budget
+    with Scalars(run.folder.tensorboard) as scalars, ProgressLine(budget, len(run.rows), progress) as line:
+        recorder = Recorder(
+            run.problem,
+            run.record,
+            budget,
+            on_rows=watch(run, scalars, line),
+            on_difference=lambda number: run.write(differs_at=run.manifest.differs_at or number),
+        )
+        run.rows = recorder.rows
+        problem = replace(run.problem, evaluator=recorder)
+        try:
+            (optimise if run.job.agent.kind is Kind.OPTIMISER else step_environment)(run, problem, recorder)
+        finally:
+            run.episodes = recorder.episodes
+    run.stopped_by = recorder.stopped_by or StoppedBy.AGENT
+
+
+def optimise(run: OpenRun, problem: Problem, recorder: Recorder) -> None:
+    """Ask an optimiser for masks, and tell it their scores, until the budget is spent or it asks for none."""
+    optimiser = run.job.agent.build(problem, run.job.seed, run.job.options)
+    size = check_number(f"batch_size of agent {run.job.agent.name}", getattr(optimiser, "batch_size", 1), 1, 10**6)
+    with suppress(BudgetExhausted):
+        while len(masks := np.asarray(optimiser.ask(size))):
+            optimiser.tell(masks, problem.score(masks))
+
+
+def step_environment(run: OpenRun, problem: Problem, recorder: Recorder) -> None:
+    """Let a policy learn, or a function play, in an environment until the budget is spent."""
+    job = run.job
+    env = make_environment(job, problem, recorder)
+    most_steps = EPISODES_PER_EVALUATION * run.manifest.budget * (problem.topology.size + 1)
+    policy = None
+    try:
+        if job.agent.kind is Kind.POLICY:
+            policy = job.agent.build(env, job.seed, job.options)
+            policy.learn(most_steps)
+        else:
+            job.agent.make(env, job.seed, **job.options)
+    except BudgetExhausted:
+        pass
+    finally:
+        env.close()
+    if hasattr(policy, "save") and hasattr(type(policy), "load"):
+        policy.save(run.folder.policy)
+
+
+def make_environment(job: Job, problem: Problem, recorder: Recorder) -> Any:
+    """Make a single environment, or the vector environment that the agent asks for."""
+    keywords: dict[str, Any] = {"problem": problem, "decision": job.decision}
+    if job.agent.observation is not None:
+        keywords["observation"] = job.agent.observation
+    if job.agent.num_envs is None:
+        return BudgetedEnv(gym.make(ENVIRONMENT, disable_env_checker=True, **keywords), recorder)
+    return BudgetedVectorEnv(gym.make_vec(ENVIRONMENT, job.agent.num_envs, **keywords), recorder)
 
 
 def watch(run: OpenRun, scalars: Scalars, line: ProgressLine) -> Callable[[Sequence[Row]], None]:
-    """What is called with each batch of new rows: keeps best.json, TensorBoard and the progress line up to date."""
-    best = best_of(run.history.rows) if run.history.rows else None
+    """Return what is called with each batch of new rows: it updates best.json, TensorBoard and the progress line."""
+    best = best_of(run.rows) if run.rows else None
 
-    def see(rows: Sequence[Row]) -> None:
+    def update(rows: Sequence[Row]) -> None:
         nonlocal best
         leader = best_of(rows if best is None else [best, *rows])
         if leader is not best:
             best = leader
             run.write_best(best)
         scalars.write(rows, leader)
-        line.update(rows[-1].index, leader)
+        line.update(rows[-1].number, leader)
 
-    return see
+    return update
 
 
-def close_run(run: OpenRun, plan: Plan) -> SearchResult:
-    """Compares the best with what it has to beat, writes it, its network and the pictures, and says the run is over."""
-    rows = run.history.rows
-    if not rows:
-        raise InvalidValue(f"agent {plan.agent.name} ended before a single network was evaluated.")
-    best = best_of(rows)
-    architecture = run.architecture(best)
-    table = compare(run.evaluator, run.referee.cost, run.referee.score, architecture.mask, run.settings.seed)
+def close_run(run: OpenRun) -> SearchResult:
+    """Compare the best with dense, chain and random; write it, its network and the pictures; end the run."""
+    if not run.rows:
+        raise InvalidValue(f"agent {run.job.agent.name} ended before a single network was evaluated.")
+    best, problem = best_of(run.rows), run.problem
+    architecture = problem.architecture(problem.topology.mask(best.mask))
     result = SearchResult(
-        run.folder.path, architecture, best.metrics, best.reward, len(rows), run.episodes, run.stopped_by, table
+        run.folder.path,
+        architecture,
+        best.metrics,
+        best.objective,
+        len(run.rows),
+        run.episodes,
+        run.stopped_by,
+        compare(problem, architecture.mask, run.job.seed),
     )
     run.write_best(best)
-    if plan.has_network(architecture, run.evaluator.inner):
+    if problem.network is not None and problem.task is not None:
         from ads_gym.nets.sparse import save
 
-        save(plan.task.inherit(architecture), run.folder.best)
-    draw_pictures(run.folder.pictures, rows, result)
-    run.write(result=result.to_dict())
+        save(problem.task.inherit(architecture), run.folder.best)
+    draw_pictures(run.folder.pictures, run.rows, result)
+    files.write_file(run.folder.history, to_csv(run.rows))
+    run.write(result=result.to_dict(), ended=now())
     return result

@@ -1,0 +1,78 @@
+"""Answering a search from what a run has recorded: the same budget, or a smaller one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ads_gym import files
+from ads_gym.evaluators.store import StoredEvaluator
+from ads_gym.problem import Problem
+from ads_gym.runs.comparison import compare
+from ads_gym.runs.folder import Manifest, RunFolder, check_identity
+from ads_gym.runs.identity import Identity
+from ads_gym.runs.record import Row, RunRecord, best_of
+from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
+from ads_gym.runs.result import SearchResult, Stored
+
+
+def stored_result(
+    folder: RunFolder, identity: Identity, problem: Problem, evaluations: int, seed: int
+) -> SearchResult | None:
+    """Return the result of a search of this budget, if the record has it; else None.
+
+    A run with an agent or a reward that no name stands for is always played again: the agent may be another one. (The
+    record answers for the evaluations that it has.)
+
+    Raises:
+        InvalidValue: the folder is another run's.
+    """
+    manifest = folder.read()
+    if manifest is None:
+        return None
+    check_identity(folder.path, manifest, identity)
+    if identity.unnamed:
+        return None
+    if manifest.result is not None and manifest.budget == evaluations:
+        stored = Stored(manifest.ended or manifest.began, int(manifest.result.get("evaluations", 0)))
+        return SearchResult.from_dict(folder.path, manifest.result, stored)
+    if manifest.budget <= evaluations or not files.exists(folder.record):
+        return None
+    with RunRecord(folder.record) as record:
+        return _shorter_result(folder, manifest, problem, record, evaluations, seed)
+
+
+def _shorter_result(
+    folder: RunFolder, manifest: Manifest, problem: Problem, record: RunRecord, evaluations: int, seed: int
+) -> SearchResult | None:
+    """The result of a run of fewer evaluations, from the first rows of a longer one; None if it has not come so far."""
+    rows = record.history(problem.evaluator.fingerprint)
+    episodes, stopped_by = _end(rows, manifest, evaluations)
+    if stopped_by is None:
+        return None
+    kept = [row for row in rows[:evaluations] if row.episode <= episodes]
+    best = best_of(kept)
+    evaluator = StoredEvaluator(problem.evaluator, record)
+    problem = replace(problem, evaluator=evaluator, objective=replace(problem.objective, evaluator=evaluator))
+    architecture = problem.architecture(problem.topology.mask(best.mask))
+    return SearchResult(
+        folder.path,
+        architecture,
+        best.metrics,
+        best.objective,
+        len(kept),
+        episodes,
+        stopped_by,
+        compare(problem, architecture.mask, seed),
+        Stored(manifest.ended or manifest.began, len(rows)),
+    )
+
+
+def _end(rows: Sequence[Row], manifest: Manifest, evaluations: int) -> tuple[int, StoppedBy | None]:
+    """Episodes that a run of fewer evaluations has, and why it ends; None if the record does not reach its end."""
+    most = EPISODES_PER_EVALUATION * evaluations
+    if len(rows) > evaluations:
+        episodes = rows[evaluations].episode - 1
+        return (episodes, StoppedBy.EVALUATIONS) if episodes < most else (most, StoppedBy.EPISODES)
+    if manifest.result is None or not rows:
+        return 0, None
+    episodes = int(manifest.result.get("episodes", 0))
+    return (most, StoppedBy.EPISODES) if episodes >= most else (episodes, StoppedBy(manifest.result["stopped_by"]))

@@ -1,0 +1,127 @@
+"""What a run is a run of: everything that its record depends on but its budget."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ads_gym import files
+from ads_gym.agents.registry import Kind, LoadedAgent
+from ads_gym.errors import InvalidValue
+from ads_gym.evaluators.base import provenance
+from ads_gym.imports import object_name
+from ads_gym.objective import Reward
+from ads_gym.problem import Problem
+from ads_gym.runs.source import source_digest, stable_name
+
+Parts = Mapping[str, Any]  # as JSON holds it
+DIGESTS = {
+    "weights",
+    "data",
+    "settings",
+    "evaluator",
+    "agent's code",
+    "reward's code",
+}  # parts whose values say nothing
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The identity of a run.
+
+    Args:
+        parts: by name, as JSON holds them: what is solved ("weights", "data", "reward", ...), by whom ("agent",
+            "agent's code", ...), and the seed.
+        unnamed: objects among them that no name stands for; what another process has in their place may be another.
+    """
+
+    parts: Parts
+    unnamed: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits, for the name of a folder."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def differences(self, other: Parts) -> list[str]:
+        """Return what another run's parts have otherwise, in words."""
+        names = [name for name in {**other, **self.parts} if other.get(name) != self.parts.get(name)]
+        return [
+            f"other {name}" if name in DIGESTS else f"{name} {other.get(name)!r} and not {self.parts.get(name)!r}"
+            for name in names
+        ]
+
+
+def identify(
+    problem: Problem,
+    reward: str | Reward,
+    player: LoadedAgent,
+    agent: Any,
+    options: Mapping[str, Any],
+    decision: str,
+    seed: int,
+) -> Identity:
+    """Return the identity of a run.
+
+    Args:
+        problem: what is solved.
+        reward: as it was given: a name, or the function itself.
+        player: the agent.
+        agent: as it was given: a name, or the class or function itself.
+        options: keywords of the agent; of those that name files, the contents count.
+        decision: of the environment, where the agent plays one.
+        seed: of the agent.
+
+    Raises:
+        InvalidValue: an option that JSON cannot hold.
+    """
+    unnamed: list[str] = []
+    parts: dict[str, Any] = dict(provenance(problem.evaluator))
+    parts |= {"scope": str(problem.topology.scope), "cost weight": problem.objective.weight}
+    parts["limit in MACs"] = problem.macs_limit
+    parts |= _code("reward", problem.objective.function, reward, unnamed)
+    parts |= _code("agent", player.make, agent, unnamed)
+    parts["agent's options"] = _plain(options)
+    if contents := {name: _content(value) for name, value in options.items() if _is_file(value)}:
+        parts["files that options name"] = contents
+    if player.kind is not Kind.OPTIMISER:
+        parts |= {"decision": decision, "observation": player.observation, "environments": player.num_envs}
+    return Identity(parts | {"seed": seed}, tuple(unnamed))
+
+
+def _code(what: str, value: Callable[..., Any], given: object, unnamed: list[str]) -> dict[str, Any]:
+    """Name and source of a class or function that was given by a name, or as it is."""
+    name = given if isinstance(given, str) else stable_name(value)
+    if name is None:
+        name = object_name(value)
+        unnamed.append(f"{what} {name}")
+    digest = source_digest(value, name if ":" in name else None)
+    return {what: name} | ({} if digest is None else {f"{what}'s code": digest})
+
+
+def _plain(options: Mapping[str, Any]) -> Any:
+    """Options as JSON holds them; a class or function by its name."""
+
+    def named(value: object) -> str:
+        name = stable_name(value)
+        if name is None:
+            raise TypeError(f"got {value!r:.80}")
+        return name
+
+    try:
+        return json.loads(json.dumps(dict(options), default=named, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(f"the options of an agent must be numbers, strings and such: {error}.") from error
+
+
+def _is_file(value: object) -> bool:
+    try:
+        return isinstance(value, str | Path) and Path(value).is_file()
+    except (OSError, ValueError):  # too long for a path, or a null character in it
+        return False
+
+
+def _content(value: str) -> str:
+    return hashlib.sha256(files.read_bytes(files.resolve(value), "file")).hexdigest()

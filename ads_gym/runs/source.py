@@ -1,0 +1,117 @@
+"""Names of objects that mean the same in every process, and digests of the source code behind them."""
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from ads_gym.imports import object_name
+
+INSTALLED = {"site-packages", "dist-packages"}  # folders of distributions that were installed from a wheel
+
+
+def stable_name(value: object) -> str | None:
+    """Return "module:name" of a class or function that any process finds there, else None.
+
+    A lambda, a `functools.partial`, a local function or an object with state has no such name, and neither has what was
+    typed into an interpreter.
+    """
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    found: object = module
+    for part in str(getattr(value, "__qualname__", "<nameless>")).split("."):
+        found = getattr(found, part, None)
+    if found is not value or module is None or _file_of(module.__name__) is None:
+        return None
+    return object_name(value)
+
+
+def source_digest(value: object, name: str | None = None) -> str | None:
+    """Return a digest of the source of an object's module and of all modules that it imports, directly or not.
+
+    Where the object was found by a name "module:name", that module counts too.
+
+    Left out is what is installed from a wheel, and Python's own library; an editable installation is source. None where
+    nothing is left.
+    """
+    module = getattr(value, "__module__", None) or type(value).__module__
+    files = _sources(module) | (_sources(name.partition(":")[0]) if name else set())
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _sources(name: str) -> set[Path]:
+    """Source files of a module and of what it imports."""
+    found: dict[str, Path] = {}
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        file = None if module in found else _file_of(module)
+        if file is not None and _is_source(file):
+            found[module] = file
+            waiting += _imports(file, file.stat().st_mtime_ns, module)
+    return set(found.values())
+
+
+@cache
+def _imports(file: Path, _modified: int, module: str) -> tuple[str, ...]:
+    """Names of the modules that a file imports, in functions too; a module's packages are among them."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return ()
+    parents = [module.rpartition(".")[0]] if "." in module else []
+    return tuple(dict.fromkeys([*parents, *_imported_names(tree, module, file.name == "__init__.py")]))
+
+
+def _imported_names(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".")
+            above = parts[: len(parts) - node.level + is_package] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)  # which may be modules
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module; its packages are imported, it is not. None for what has no file."""
+    if module == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        return None if file is None else Path(file)
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return None
+    if top != module:
+        origin = _origin(_find(top))
+        if origin is None or not _is_source(origin):
+            return origin
+    return _origin(_find(module))
+
+
+def _find(module: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):  # no such module: `from module import name`
+        return None
+
+
+def _origin(spec: ModuleSpec | None) -> Path | None:
+    origin = None if spec is None else spec.origin
+    return Path(origin) if origin and Path(origin).suffix == ".py" else None
+
+
+def _is_source(file: Path) -> bool:
+    """Whether a file belongs to no wheel and not to Python's own library."""
+    library = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+    return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in library)
