@@ -1,29 +1,60 @@
 """Sparsifying a DenseNet as a Gymnasium environment. Importing this registers the environment and imports no torch."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "search": "ads_gym.runs.runner",
-    "SearchResult": "ads_gym.runs.runner",
-    "load": "ads_gym.nets.sparse",
-    "Architecture": "ads_gym.architecture",
-    "Task": "ads_gym.tasks",
-    "AdsGymError": "ads_gym.errors",
-    "BudgetExhausted": "ads_gym.errors",
-}
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = [
+    "AdsGymError",
+    "Agent",
+    "Architecture",
+    "BudgetExhausted",
+    "Evaluator",
+    "Metrics",
+    "Optimiser",
+    "Problem",
+    "SearchResult",
+    "Task",
+    "__version__",
+    "load",
+    "make_problem",
+    "search",
+]
 
+if TYPE_CHECKING:
+    from ads_gym.agents.base import Agent, Optimiser
+    from ads_gym.architecture import Architecture
+    from ads_gym.errors import AdsGymError, BudgetExhausted
+    from ads_gym.evaluators.base import Evaluator, Metrics
+    from ads_gym.nets.sparse import load
+    from ads_gym.problem import Problem, make_problem
+    from ads_gym.runs.runner import SearchResult, search
+    from ads_gym.tasks import Task
+else:
+    _MODULES = {
+        "AdsGymError": "ads_gym.errors",
+        "Agent": "ads_gym.agents.base",
+        "Architecture": "ads_gym.architecture",
+        "BudgetExhausted": "ads_gym.errors",
+        "Evaluator": "ads_gym.evaluators.base",
+        "Metrics": "ads_gym.evaluators.base",
+        "Optimiser": "ads_gym.agents.base",
+        "Problem": "ads_gym.problem",
+        "SearchResult": "ads_gym.runs.runner",
+        "Task": "ads_gym.tasks",
+        "load": "ads_gym.nets.sparse",
+        "make_problem": "ads_gym.problem",
+        "search": "ads_gym.runs.runner",
+    }
 
-def __getattr__(name: str) -> Any:
-    """A public name, imported when first used."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'ads_gym' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'ads_gym' has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

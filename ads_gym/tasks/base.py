@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.spec import Split
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.topology import Scope
 
@@ -30,6 +30,15 @@ class Task(ABC):
     name: str
     config: DenseNetConfig
     has_network: ClassVar[bool] = False
+    kinds: ClassVar[list[type["Task"]]] = []  # all subclasses, in the order in which `load` asks them
+
+    def __init_subclass__(cls) -> None:
+        Task.kinds.append(cls)
+
+    @classmethod
+    @abstractmethod
+    def find(cls, name: str | Path, data_root: Path | str | None = None) -> "Task | None":
+        """Return the task of this kind with this name or in this folder; None where another kind may have it."""
 
     @staticmethod
     def load(name: str | Path, data_root: Path | str | None = None) -> "Task":
@@ -44,9 +53,10 @@ class Task(ABC):
             NotFound: a name whose supernet is not trained yet, or a folder without a task; says what to do.
             DamagedFile: a task file that cannot be used.
         """
-        from ads_gym.tasks.task import load_task
-
-        return load_task(name, data_root)
+        for kind in Task.kinds:
+            if (found := kind.find(name, data_root)) is not None:
+                return found
+        raise unknown_name("task", name, [])
 
     @property
     def reference(self) -> str:

@@ -1,6 +1,7 @@
 """Planted tasks: a hidden mask to find. No images, no weights, no torch; the optimum is known."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.evaluators.base import BaseEvaluator
@@ -27,8 +28,10 @@ class PlantedTask(Task):
     seed: int = 0
 
     @classmethod
-    def named(cls, name: str) -> "PlantedTask":
+    def find(cls, name: str | Path, data_root: Path | str | None = None) -> "PlantedTask | None":
         """Return one of `PLANTED`."""
+        if not isinstance(name, str) or name not in PLANTED:
+            return None
         return cls(name, DenseNetConfig(PLANTED[name], growth=4, stem_channels=8, image_shape=(1, 8, 8)))
 
     def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:

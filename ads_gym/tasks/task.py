@@ -16,7 +16,7 @@ from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.tasks.base import Task
-from ads_gym.tasks.planted import PLANTED, PlantedTask
+from ads_gym.tasks.planted import PLANTED
 from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
 from ads_gym.topology import Scope
 
@@ -49,6 +49,25 @@ class SupernetTask(Task):
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
     data_root: Path | None = None
     has_network: ClassVar[bool] = True
+
+    @classmethod
+    def find(cls, name: str | Path, data_root: Path | str | None = None) -> "SupernetTask":
+        """See `Task.load`: any name or folder that is of no other kind is expected here."""
+        root = None if data_root is None else Path(data_root).expanduser().absolute()
+        if isinstance(name, str) and _is_plain(name):
+            folder = _named_folder(name)
+            if task_files(folder, name).description.is_file():
+                return _from_folder(folder, name, root)
+            if name in SOURCES:
+                raise NotFound(
+                    f"task {name!r} has no supernet yet in {tasks_home() / name}. Train one: "
+                    f"ads-gym train-supernet --task {name}"
+                )
+            if not Path(name).exists():
+                known = [entry.name for entry in task_names()]
+                raise unknown_name("task (and there is no folder of that name)", name, known)
+        path = Path(name).expanduser().absolute()
+        return _from_folder(path, path.name, root)
 
     @property
     def reference(self) -> str:
@@ -155,27 +174,6 @@ class SupernetTask(Task):
     def files(self) -> TaskFiles:
         """Where its description and weights are."""
         return task_files(self.folder, self.name)
-
-
-def load_task(name: str | Path, data_root: Path | str | None = None) -> Task:
-    """See `Task.load`, which is this."""
-    root = None if data_root is None else Path(data_root).expanduser().absolute()
-    if name in PLANTED:
-        return PlantedTask.named(str(name))
-    if isinstance(name, str) and _is_plain(name):
-        folder = _named_folder(name)
-        if task_files(folder, name).description.is_file():
-            return _from_folder(folder, name, root)
-        if name in SOURCES:
-            raise NotFound(
-                f"task {name!r} has no supernet yet in {tasks_home() / name}. Train one: "
-                f"ads-gym train-supernet --task {name}"
-            )
-        if not Path(name).exists():
-            known = [entry.name for entry in task_names()]
-            raise unknown_name("task (and there is no folder of that name)", name, known)
-    path = Path(name).expanduser().absolute()
-    return _from_folder(path, path.name, root)
 
 
 class TaskEntry(NamedTuple):
