@@ -88,15 +88,14 @@ class RunFolder:
         """
         files.write_file(self.manifest, files.to_json(FORMAT, FORMAT_VERSION, asdict(manifest)) + "\n")
 
-    def set_aside(self) -> Path | None:
-        """Rename the folder to NAME-before-1, or the next number that is free; return that, None where no run is."""
-        if self.read() is None:
-            return None
+    def set_aside(self) -> Path:
+        """Rename the folder to NAME-before-1, or the next number that is free; return its new path."""
         number = 1
         while files.exists(aside := self.path.with_name(f"{self.path.name}-before-{number}")):
             number += 1
         with files.file_errors(self.path, "renamed"):
             self.path.rename(aside)
+            (aside / files.LOCK_NAME).unlink(missing_ok=True)
         return aside
 
     def remove(self) -> None:

@@ -124,8 +124,9 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     try:
         identity = identify(problem, reward, player, agent, options, str(job.decision), seed)
         folder = run_folder(job, identity, run)
-        if restart:
-            folder.set_aside()
+        if restart and folder.read() is not None:
+            with files.locked(folder.path, "searching"):
+                folder.set_aside()
         if (stored := stored_result(folder, identity, problem, evaluations, seed)) is not None:
             return stored
         with open_run(folder, job, identity, evaluations) as opened:

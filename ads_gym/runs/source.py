@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -85,25 +84,35 @@ def _imported_names(tree: ast.AST, module: str, is_package: bool) -> Iterator[st
 
 
 def _file_of(module: str) -> Path | None:
-    """The file of a module; its packages are imported, it is not. None for what has no file."""
+    """The file of a module, found without importing anything. None for what has no file."""
     if module == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
         return None if file is None else Path(file)
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return None
-    if top != module:
-        origin = _origin(_find(top))
-        if origin is None or not _is_source(origin):
-            return origin
+    origin = _origin(_find(top))
+    if top == module or (origin is not None and not _is_source(origin)):  # of a wheel its top is enough
+        return origin
     return _origin(_find(module))
 
 
 def _find(module: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # no such module: `from module import name`
-        return None
+    """What the import system knows of a module; None where there is none, as in `from module import name`."""
+    parent, places = module.rpartition(".")[0], None
+    if parent:
+        package = _find(parent)
+        if package is None or package.submodule_search_locations is None:
+            return None
+        places = list(package.submodule_search_locations)
+    for finder in sys.meta_path:
+        try:
+            spec: ModuleSpec | None = finder.find_spec(module, places)
+        except (ImportError, AttributeError):  # a finder that blocks a module, or one of the old kind
+            continue
+        if spec is not None:
+            return spec
+    return None
 
 
 def _origin(spec: ModuleSpec | None) -> Path | None:
