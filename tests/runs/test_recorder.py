@@ -1,119 +1,118 @@
-import os
-import subprocess
-import sys
+import csv
+import io
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.errors import BudgetExhausted, DamagedFile, NotFound, StorageError
+from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.runs.history import History, best_of, read_history
-from ads_gym.runs.recorder import BudgetedEnv, RecordedEvaluator, RunWarning, StoppedBy
+from ads_gym.problem import make_problem
+from ads_gym.runs.record import RunRecord, best_of, to_csv
+from ads_gym.runs.recorder import BudgetedEnv, Recorder, RunWarning, StoppedBy
 
 PLANTED = PlantedEvaluator(DenseNetConfig((5, 5)))
-KEY_BYTES = 3
 
 
 def random_masks(count, seed=0):
     return np.random.default_rng(seed).random((count, 20)) < 0.5
 
 
-def record_in(folder, budget=100, **hooks):
-    history = History(folder / "history.csv", KEY_BYTES)
-    return RecordedEvaluator(
-        PLANTED, history, budget, lambda metrics: metrics.accuracy - metrics.relative_cost, **hooks
-    )
+def squared(metrics):
+    return metrics.accuracy**2
+
+
+def recorder_in(folder, budget=100, reward="accuracy", **hooks):
+    problem = make_problem("planted-20", evaluator=PLANTED, reward=reward, cost_weight=1)
+    return Recorder(problem, RunRecord(folder / "record.sqlite"), budget, **hooks)
 
 
 class Unasked(PlantedEvaluator):
-    def evaluate(self, masks):
+    def evaluate_checked(self, masks):
         raise AssertionError("paid twice")
 
 
-def killed(record):
+def killed(recorder):
     """As a kill would leave it."""
-    record.history.close()
+    recorder.record.close()
 
 
 def test_an_evaluation_is_the_first_time_a_mask_is_asked_for(tmp_path):
     batches = []
-    record = record_in(tmp_path, on_rows=batches.append)
-    assert isinstance(record, Evaluator)
+    recorder = recorder_in(tmp_path, on_rows=batches.append)
+    assert isinstance(recorder, Evaluator)
     masks = random_masks(10)
-    assert record.evaluate(masks[[0, 1, 0, 2]]) == PLANTED.evaluate(masks[[0, 1, 0, 2]])
-    assert record.evaluate(masks[:2]) == PLANTED.evaluate(masks[:2])
-    record.evaluate(masks[3:])
-    assert [row.index for row in record.history.rows] == list(range(1, 11))
-    assert [row.mask for row in record.history.rows] == [PLANTED.topology.key(mask) for mask in masks]
-    assert [row.episode for row in record.history.rows] == [1, 2, 4, *range(7, 14)]
+    assert recorder.evaluate(masks[[0, 1, 0, 2]]) == PLANTED.evaluate(masks[[0, 1, 0, 2]])
+    assert recorder.evaluate(masks[:2]) == PLANTED.evaluate(masks[:2])
+    recorder.evaluate(masks[3:])
+    assert [row.number for row in recorder.rows] == list(range(1, 11))
+    assert [row.mask for row in recorder.rows] == [PLANTED.topology.key(mask) for mask in masks]
+    assert [row.episode for row in recorder.rows] == [1, 2, 4, *range(7, 14)]
     assert [len(batch) for batch in batches] == [3, 7]
-    record.uncounted(random_masks(5, seed=1))
-    assert (len(record.history.rows), record.episodes) == (10, 13)
+    assert recorder.record.history(recorder.fingerprint) == recorder.rows
 
 
 def test_the_budget_is_spent_to_the_last_evaluation_and_not_beyond(tmp_path):
-    record = record_in(tmp_path, budget=5)
+    recorder = recorder_in(tmp_path, budget=5)
     masks = random_masks(8)
-    record.evaluate(masks[:5])
-    record.evaluate(masks[:5])  # what is known costs nothing
+    recorder.evaluate(masks[:5])
+    recorder.evaluate(masks[:5])  # what is known costs nothing
     with pytest.raises(BudgetExhausted, match="5 of 5"):
-        record.evaluate(masks[5:6])
+        recorder.evaluate(masks[5:6])
     with pytest.raises(BudgetExhausted):
-        record.evaluate(masks[:1])
-    assert record.stopped_by is StoppedBy.EVALUATIONS
+        recorder.evaluate(masks[:1])
+    assert recorder.stopped_by is StoppedBy.EVALUATIONS
 
 
 def test_the_last_batch_is_cut_in_its_order(tmp_path):
-    record = record_in(tmp_path, budget=5)
+    recorder = recorder_in(tmp_path, budget=5)
     masks = random_masks(8)
-    record.evaluate(masks[:3])
+    recorder.evaluate(masks[:3])
     with pytest.raises(BudgetExhausted):
-        record.evaluate(masks[[0, 3, 4, 5, 6]])
-    assert [row.mask for row in record.history.rows] == [PLANTED.topology.key(mask) for mask in masks[:5]]
+        recorder.evaluate(masks[[0, 3, 4, 5, 6]])
+    assert [row.mask for row in recorder.rows] == [PLANTED.topology.key(mask) for mask in masks[:5]]
 
 
 def test_repeating_oneself_ends_too(tmp_path):
-    record = record_in(tmp_path, budget=3)
+    recorder = recorder_in(tmp_path, budget=3)
     mask = random_masks(1)
     for _ in range(60):
-        record.evaluate(mask)
+        recorder.evaluate(mask)
     with pytest.raises(BudgetExhausted):
-        record.evaluate(mask)
-    assert (record.stopped_by, record.episodes, len(record.history.rows)) == (StoppedBy.EPISODES, 60, 1)
+        recorder.evaluate(mask)
+    assert (recorder.stopped_by, recorder.episodes, len(recorder.rows)) == (StoppedBy.EPISODES, 60, 1)
 
 
 def test_a_replay_is_answered_by_the_record_and_goes_on(tmp_path):
     masks = random_masks(30)
-    first = record_in(tmp_path)
+    first = recorder_in(tmp_path)
     first.evaluate(masks[:8])
     first.evaluate(masks[4:12])
     killed(first)
 
-    second = record_in(tmp_path)
+    second = recorder_in(tmp_path)
     second.inner = Unasked(PLANTED.config)
     with warnings.catch_warnings(action="error"):
-        assert second.replaying
         assert second.evaluate(masks[:8]) == PLANTED.evaluate(masks[:8])
         assert second.evaluate(masks[4:12]) == PLANTED.evaluate(masks[4:12])
-        assert not second.replaying
         second.inner = PLANTED
         second.evaluate(masks[:20])
-    assert [row.mask for row in second.history.rows] == [PLANTED.topology.key(mask) for mask in masks[:20]]
-    assert second.history.rows[12].episode == 29
+    assert [row.mask for row in second.rows] == [PLANTED.topology.key(mask) for mask in masks[:20]]
+    assert second.rows[12].episode == 29
 
 
 def test_the_first_difference_is_told_once_and_what_is_recorded_counts(tmp_path):
     masks, others = random_masks(10), random_masks(10, seed=1)
-    first = record_in(tmp_path)
+    first = recorder_in(tmp_path)
     first.evaluate(masks)
     killed(first)
 
     differences = []
-    second = record_in(tmp_path, budget=12, on_difference=differences.append)
+    second = recorder_in(tmp_path, budget=12, on_difference=differences.append)
     second.evaluate(masks[:3])
     with pytest.warns(RunWarning, match="evaluation 4 is another") as caught:
         second.evaluate(others[:1])
@@ -121,21 +120,22 @@ def test_the_first_difference_is_told_once_and_what_is_recorded_counts(tmp_path)
     assert (len(caught), differences) == (1, [4])
     with pytest.raises(BudgetExhausted):
         second.evaluate(others)
-    assert [row.mask for row in second.history.rows] == [PLANTED.topology.key(m) for m in (*masks, *others[:2])]
+    assert [row.mask for row in second.rows] == [PLANTED.topology.key(m) for m in (*masks, *others[:2])]
 
 
 def test_a_mask_that_was_recorded_later_is_a_difference_too(tmp_path):
     masks = random_masks(4)
-    first = record_in(tmp_path)
+    first = recorder_in(tmp_path)
     first.evaluate(masks)
     killed(first)
     with pytest.warns(RunWarning, match="evaluation 2"):
-        record_in(tmp_path).evaluate(masks[[0, 2]])
+        recorder_in(tmp_path).evaluate(masks[[0, 2]])
 
 
 def test_an_environment_ends_with_its_run(tmp_path):
-    record = record_in(tmp_path, budget=2)
-    env = BudgetedEnv(gym.make("ads_gym:DenseNetSparsify-v0", evaluator=record, decision="network"), record)
+    recorder = recorder_in(tmp_path, budget=2)
+    problem = replace(make_problem("planted-20", evaluator=PLANTED), evaluator=recorder)
+    env = BudgetedEnv(gym.make("ads_gym:DenseNetSparsify-v0", problem=problem, decision="network"), recorder)
     masks = random_masks(3)
     for mask in masks[:2]:
         env.reset()
@@ -148,91 +148,56 @@ def test_an_environment_ends_with_its_run(tmp_path):
     with pytest.raises(BudgetExhausted):
         env.reset()
     with pytest.raises(BudgetExhausted):
-        env.unwrapped.evaluate(masks[:1])
+        problem.score(masks[:1])
 
 
-# The file
+def test_metrics_and_order_are_committed_together_or_not_at_all(tmp_path):
+    """A kill between them, here an error: no evaluation without its place in the order, and none paid twice."""
+    masks = random_masks(6)
+    recorder = recorder_in(tmp_path)
+    recorder.evaluate(masks[:2])
+    broken = [
+        replace(recorder.rows[0], number=3, mask=b"abc"),
+        recorder.rows[0],
+    ]
+    with pytest.raises(AdsGymError):
+        recorder.record.append(recorder.fingerprint, broken)
+    assert recorder.record.history(recorder.fingerprint) == recorder.rows
+    assert len(recorder.record) == 2
 
 
-def test_a_history_reads_back_to_the_bit(tmp_path):
-    record = record_in(tmp_path)
-    record.evaluate(random_masks(40))
-    rows = read_history(tmp_path / "history.csv", KEY_BYTES)
-    assert [vars(row) | {"seconds": 0} for row in rows] == [vars(row) | {"seconds": 0} for row in record.history.rows]
-    best = best_of(rows)
-    assert best.reward == max(row.reward for row in rows)
+def test_metrics_that_the_run_itself_needed_are_paid_once_and_get_a_place_when_an_agent_asks(tmp_path):
+    masks = random_masks(2)
+    recorder = recorder_in(tmp_path)
+    recorder.record.add(PLANTED.fingerprint, {PLANTED.topology.key(masks[0]): PLANTED.evaluate(masks)[0]})
+    recorder.inner = Unasked(PLANTED.config)
+    assert recorder.evaluate(masks[:1]) == PLANTED.evaluate(masks[:1])
+    assert [row.number for row in recorder.rows] == [1]
 
 
-@pytest.mark.parametrize("cut", [1, 5, 40, 200])
-def test_a_torn_last_line_is_cut_off(tmp_path, cut):
-    record = record_in(tmp_path)
-    record.evaluate(random_masks(5))
-    killed(record)
-    path = tmp_path / "history.csv"
-    whole = path.read_bytes()
-    os.truncate(path, len(whole) - cut)
-    lines_left = whole[:-cut].count(b"\n") - 1
-    assert len(read_history(path, KEY_BYTES)) == lines_left
-    again = record_in(tmp_path)
-    assert len(again.history.rows) == lines_left
-    again.evaluate(random_masks(5))
-    strip = [line.rsplit(b",", 1)[0] for line in whole.splitlines()]
-    assert [line.rsplit(b",", 1)[0] for line in path.read_bytes().splitlines()] == strip
-
-
-def test_a_torn_header_is_written_again(tmp_path):
-    (tmp_path / "history.csv").write_text("index,ma")
-    record_in(tmp_path).evaluate(random_masks(1))
-    assert len(read_history(tmp_path / "history.csv", KEY_BYTES)) == 1
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: "title,year\n" + text,
-        lambda text: "no line end",
-        lambda text: text.replace("\n2,", "\n3,"),
-        lambda text: text.replace("\n2,", "\n2,ff"),
-        lambda text: text.replace(",0.", ",O.", 1),
-        lambda text: text + "6,\n",
-        lambda text: text.replace("\n4,", "\n\0,"),
-    ],
-)
-def test_a_damaged_history_is_refused_and_unchanged(tmp_path, damage):
-    record = record_in(tmp_path)
-    record.evaluate(random_masks(5))
-    killed(record)
-    path = tmp_path / "history.csv"
-    path.write_text(damaged := damage(path.read_text()))
-    with pytest.raises(DamagedFile, match="history"):
-        record_in(tmp_path)
-    with pytest.raises(DamagedFile):
-        read_history(path, KEY_BYTES)
-    assert path.read_text() == damaged
-
-
-def test_one_process_at_a_time(tmp_path):
-    with History(tmp_path / "history.csv", KEY_BYTES):
-        code = f"from ads_gym.runs.history import *; History(Path({str(tmp_path / 'history.csv')!r}), 3)"
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "StorageError: another process is searching" in other.stderr
-    History(tmp_path / "history.csv", KEY_BYTES).close()
-
-
-def test_where_no_history_can_be(tmp_path):
-    with pytest.raises(NotFound):
-        read_history(tmp_path / "history.csv", KEY_BYTES)
-    with pytest.raises(StorageError):
-        read_history(tmp_path, KEY_BYTES)
-    with pytest.raises(StorageError):
-        History(tmp_path, KEY_BYTES)
+def test_another_reward_function_under_a_record_is_found(tmp_path):
+    killed_recorder = recorder_in(tmp_path)
+    killed_recorder.evaluate(random_masks(3))
+    killed(killed_recorder)
+    with pytest.raises(InvalidValue, match="reward function"):
+        recorder_in(tmp_path, reward=squared)
 
 
 def test_ties_go_to_lower_loss_then_to_the_earlier(tmp_path):
-    record = record_in(tmp_path)
-    record._score = lambda metrics: 1.0
-    record.evaluate(random_masks(30))
-    least = min(row.metrics.loss for row in record.history.rows)
-    best = best_of(record.history.rows)
+    recorder = recorder_in(tmp_path, reward=lambda metrics: 1.0 + metrics.relative_cost)
+    recorder.evaluate(random_masks(30))
+    rows = [replace(row, objective=1.0) for row in recorder.rows]
+    least = min(row.metrics.loss for row in rows)
+    best = best_of(rows)
     assert best.metrics.loss == least
-    assert best.index == min(row.index for row in record.history.rows if row.metrics.loss == least)
+    assert best.number == min(row.number for row in rows if row.metrics.loss == least)
+
+
+def test_csv_reads_back_to_the_bit(tmp_path):
+    recorder = recorder_in(tmp_path)
+    recorder.evaluate(random_masks(40))
+    read = list(csv.DictReader(io.StringIO(to_csv(recorder.rows))))
+    for row, line in zip(recorder.rows, read, strict=True):
+        assert (int(line["number"]), bytes.fromhex(line["mask"])) == (row.number, row.mask)
+        assert float(line["objective"]) == row.objective
+        assert all(float(line[name]) == value for name, value in vars(row.metrics).items())
