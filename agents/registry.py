@@ -1,55 +1,62 @@
-"""Agents by name, by "module:name", or as they are. Whoever wants to be found by name registers an entry point; a name
-may have a colon in it too ("sb3:ppo"), and comes before a module of that name.
+"""Agents by name, by "module:name", or as they are.
 
-An agent comes in by one of two doors, and runs until `BudgetExhausted` comes out of a step or a reset:
-
-1. A class with `learn`: it is built as `Agent(env, seed=seed, **options)`, then `learn(total_timesteps)` is called.
-2. Any other callable: `play(env, seed, **options)`, which steps the env as it likes.
+Whoever wants an agent to be found by name registers an entry point. A name may have a colon in it too ("sb3:ppo"), and
+goes before a module of that name. What an agent is: `ads_gym.agents.base`.
 """
 
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import Any
 
-from ads_gym.errors import InvalidValue, MissingPackage, NotFound, unknown_name
+import numpy as np
+
+from ads_gym.errors import InvalidValue, MissingPackage, NotFound, UnknownName, unknown_name
 from ads_gym.imports import import_object, object_name
 
 GROUP = "ads_gym.agents"  # of entry points: our own agents are registered in it as anyone's
+SUCCESSORS = {"reinforce": "recurrent (the policy), bayes (the Gaussian process) and hybrid (both)"}
 
 
-class Agent(Protocol):
-    """What comes in by the first door.
+class Kind(StrEnum):
+    """How an agent is driven."""
 
-    Either door may carry two attributes: `num_envs = n` asks for a Gymnasium vector env of n instead of a single env,
-    `observation = "flat"` for that observation.
-    """
-
-    def __init__(self, env: Any, *, seed: int) -> None:
-        """Takes the env, the seed of all that it draws, and its options as keywords."""
-
-    def learn(self, total_timesteps: int) -> Any:
-        """Plays until `BudgetExhausted` comes out of the env; `total_timesteps` is more steps than the budget has."""
+    POLICY = "policy"  # a class with `learn`
+    OPTIMISER = "optimiser"  # a class with `ask` and `tell`
+    FUNCTION = "function"  # any other callable, which steps the environment itself
 
 
 @dataclass(frozen=True)
 class LoadedAgent:
-    """An agent, and what it asked for."""
+    """An agent and the attributes that say what it needs.
 
-    name: str  # a registered name, or "module:name"
-    make: Callable[..., Any]  # what came in by one of the doors
-    num_envs: int | None  # environments side by side; None: a single one
-    observation: str | None  # None: whatever the environment shows by default
+    Args:
+        name: a registered name, or "module:name".
+        make: the class or function.
+        num_envs: environments side by side; None: a single one.
+        observation: None: the environment's default.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    num_envs: int | None = None
+    observation: str | None = None
 
     @property
-    def learns(self) -> bool:
-        """Whether it came in by the first door."""
-        return inspect.isclass(self.make) and callable(getattr(self.make, "learn", None))
+    def kind(self) -> Kind:
+        """How it is driven."""
+        if inspect.isclass(self.make):
+            if callable(getattr(self.make, "learn", None)):
+                return Kind.POLICY
+            if all(callable(getattr(self.make, name, None)) for name in ("ask", "tell")):
+                return Kind.OPTIMISER
+        return Kind.FUNCTION
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Finds options that the agent does not have before anything is paid for.
+        """Find options that the agent does not have before anything is paid for.
 
         Raises:
             UnknownName, InvalidValue: such an option, or one that it needs and was not given.
@@ -66,30 +73,25 @@ class LoadedAgent:
                 if option not in known:
                     raise unknown_name(f"option of agent {self.name}:", option, known or ["none"])
         try:
-            signature.bind(*self._arguments(None, 0), **self._keywords(0, options))
+            if self.kind is Kind.FUNCTION:
+                signature.bind(None, 0, **options)
+            else:
+                signature.bind(None, seed=0, **options)
         except TypeError as error:
             raise InvalidValue(f"agent {self.name} cannot be started with options {dict(options)}: {error}.") from error
 
-    def run(self, env: Any, seed: int, options: Mapping[str, Any], total_timesteps: int) -> None:
-        """Lets it play in `env` until it ends, by `BudgetExhausted` if it does as it should."""
-        made = self.make(*self._arguments(env, seed), **self._keywords(seed, options))
-        if self.learns:
-            made.learn(total_timesteps)
-
-    def _arguments(self, env: Any, seed: int) -> tuple[Any, ...]:
-        return (env,) if self.learns else (env, seed)
-
-    def _keywords(self, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"seed": seed, **options} if self.learns else dict(options)
+    def build(self, target: Any, seed: int, options: Mapping[str, Any]) -> Any:
+        """Build a policy for an environment, or an optimiser for a problem."""
+        return self.make(target, seed=seed, **options)
 
 
 def agent_names() -> list[str]:
-    """The names of all registered agents."""
+    """Return the names of all registered agents."""
     return sorted(entry_points(group=GROUP).names)
 
 
 def find_agent(agent: Any) -> LoadedAgent:
-    """The agent with that name, at that "module:name", or that object itself.
+    """Return the agent with that name, at that "module:name", or that object itself.
 
     Raises:
         UnknownName, NotFound, InvalidValue: nothing of that name, or nothing that could play.
@@ -103,18 +105,19 @@ def find_agent(agent: Any) -> LoadedAgent:
         made, name = _load(_registered(agent)), agent
     if not callable(made):
         raise InvalidValue(
-            f"an agent is a class with `learn` or a function play(env, seed), given by itself, as 'module:name' or by "
-            f"name ({', '.join(agent_names())}); got {agent!r:.80}."
+            "an agent is a class with `learn`, a class with `ask` and `tell`, or a function play(env, seed), given by "
+            f"itself, as 'module:name' or by name ({', '.join(agent_names())}); got {agent!r:.80}."
         )
     num_envs = getattr(made, "num_envs", None)
-    if num_envs is not None and (not isinstance(num_envs, int) or isinstance(num_envs, bool) or num_envs < 1):
+    is_whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
+    if num_envs is not None and not (is_whole and num_envs >= 1):
         raise InvalidValue(f"num_envs of agent {name} must be a whole number of at least 1, got {num_envs!r}.")
     observation = getattr(made, "observation", None)
-    return LoadedAgent(name, made, num_envs, observation if isinstance(observation, str) else None)
+    return LoadedAgent(name, made, None if num_envs is None else int(num_envs), observation if isinstance(observation, str) else None)
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Options from "key=value" strings; a value that is JSON (3, 0.5, true, null, [1, 2]) is read as that.
+    """Return options from "key=value" strings; a value that is JSON (3, 0.5, true, null, [1, 2]) is read as that.
 
     Raises:
         InvalidValue: no "=" in it, or no name before it, or a name given twice.
@@ -147,6 +150,8 @@ def _import(spec: str) -> Any:
 def _registered(name: str) -> EntryPoint:
     found = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
     if not found:
+        if name in SUCCESSORS:
+            raise UnknownName(f"there is no agent {name!r} any more. Its successors are {SUCCESSORS[name]}.")
         raise unknown_name("agent", name, agent_names())
     if len(found) > 1:
         raise InvalidValue(f"agent {name!r} is registered more than once; write one of {', '.join(sorted(found))}.")
