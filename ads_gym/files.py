@@ -1,0 +1,310 @@
+"""Reading, writing and locking files: every error is one plain sentence, every write leaves a whole file.
+
+The bottom layer: it knows paths, bytes and our versioned JSON, and nothing of what is in them.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from errno import EACCES, EDQUOT, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
+from pathlib import Path
+from typing import Any
+
+from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_NAME = ".lock"
+DRAFT_PATTERN = ".ads-gym-*.tmp"  # files that are being written; one that a kill left may be deleted
+
+_REASONS = {
+    EACCES: "permission denied",
+    EPERM: "permission denied",
+    EROFS: "the file system is read-only",
+    ENOSPC: "no space left on the disk",
+    EDQUOT: "no space left in the quota",
+    ENOTDIR: "a part of the path is a file and no folder",
+    EISDIR: "it is a folder",
+}
+
+
+def resolve(path: str | Path) -> Path:
+    """The full path: `~` is the home folder, a relative path begins in the current folder.
+
+    Raises:
+        StorageError: the home folder or the current folder is unknown.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # no HOME, and a user id without a name
+        raise StorageError(f"the home folder in {str(path)!r} is unknown: set HOME, or give a full path.") from error
+    except OSError as error:
+        raise StorageError(
+            f"{str(path)!r} is relative, and the current folder was deleted: give a full path."
+        ) from error
+
+
+@contextmanager
+def file_errors(path: str | Path, action: str = "read") -> Iterator[None]:
+    """Turn an `OSError` of the block into one sentence: "PATH cannot be ACTION: REASON.".
+
+    Args:
+        path: what the block works on.
+        action: a past participle: "read", "written".
+
+    Raises:
+        NotFound: no such file or folder.
+        StorageError: no permission, no space, or any other error of the system.
+    """
+    try:
+        yield
+    except AdsGymError:
+        raise
+    except OSError as error:
+        kind = NotFound if isinstance(error, FileNotFoundError) else StorageError
+        raise kind(f"{path} cannot be {action}: {_reason(error)}.") from error
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or a folder.
+
+    Raises:
+        StorageError: it lies below a folder that may not be entered.
+    """
+    with file_errors(path):
+        return path.exists()
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; errors as `exists`."""
+    with file_errors(path):
+        return path.is_file()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; errors as `exists`."""
+    with file_errors(path):
+        return path.is_dir()
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file.
+
+    Args:
+        path: of the file.
+        what: is in it, for messages: "task", "architecture".
+
+    Raises:
+        NotFound, StorageError: no such file, or one that may not be read; both name it.
+    """
+    with file_errors(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no {what} {path}.") from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """The content of a UTF-8 file; arguments and errors as `read_bytes`.
+
+    Raises:
+        DamagedFile: no UTF-8.
+    """
+    try:
+        return read_bytes(path, what).decode()
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{path} is no {what} that can be used: it is not UTF-8 text.") from error
+
+
+def read_json(path: Path, format: str, version: int, what: str) -> dict[str, Any]:
+    """The values that `to_json` was given, from a file.
+
+    Args:
+        path: of the file.
+        format, version: as `to_json` was given them.
+        what: is in it, for messages: "task", "architecture".
+
+    Raises:
+        NotFound, StorageError: no such file, or one that may not be read.
+        DamagedFile: anything but JSON of this format and version; all three name the file.
+    """
+    text = read_text(path, what)
+    with naming(path, what):
+        return from_json(text, format, version)
+
+
+@contextmanager
+def naming(path: Path, what: str) -> Iterator[None]:
+    """Put "PATH is no WHAT that can be used" before what a `DamagedFile` or `InvalidValue` of the block says."""
+    try:
+        yield
+    except ValueError as error:  # our two kinds are ValueErrors
+        raise DamagedFile(f"{path} is no {what} that can be used: {error}") from error
+
+
+def to_json(format: str, version: int, values: Mapping[str, Any], indent: int | None = 1) -> str:
+    """`values` as a JSON object with "format" and "version" before them.
+
+    Raises:
+        InvalidValue: values that JSON cannot hold, NaN and infinity among them.
+    """
+    try:
+        return json.dumps({"format": format, "version": version} | dict(values), indent=indent, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValue(f"this cannot be stored as JSON: {error}") from error
+
+
+def from_json(text: str, format: str, version: int) -> dict[str, Any]:
+    """The inverse of `to_json`.
+
+    Raises:
+        DamagedFile: no JSON, no object, or one of another format or version; says which.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"it is not JSON ({error}).") from error
+    if not isinstance(values, dict) or values.pop("format", None) != format:
+        raise DamagedFile(f'it lacks "format": "{format}".')
+    got = values.pop("version", None)
+    if got != version:
+        older = isinstance(got, int) and got < version
+        advice = "it was written by an older ads-gym: make it anew" if older else "upgrade ads-gym"
+        raise DamagedFile(f"it has format version {got!r}, and this ads-gym reads version {version}: {advice}.")
+    return values
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file, whole or not at all; its folder is made, its mode is the umask's.
+
+    Args:
+        path: of the file; what was there is replaced.
+        content: text is written as UTF-8.
+
+    Raises:
+        StorageError: no space or no permission; what was there before is still there.
+    """
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together: all or none, and never an old one beside a new one.
+
+    The last is the one by which the others are found. A kill in the moment between the first and the last leaves no
+    file of that name.
+
+    Args:
+        contents: by path.
+
+    Raises:
+        StorageError: as `write_file`.
+    """
+    *_, last = contents
+    drafts: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with file_errors(path, "written"):
+                drafts[path] = _write_draft(path.parent, content.encode() if isinstance(content, str) else content)
+        with file_errors(last, "written"):
+            if len(drafts) > 1:
+                last.unlink(missing_ok=True)
+            for path, draft in drafts.items():
+                draft.replace(path)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+    for folder in {path.parent for path in contents}:
+        _sync_folder(folder)
+
+
+def _write_draft(folder: Path, content: bytes) -> Path:
+    """A new file in `folder`, under a name that nobody can foresee, on the disk for good."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / DRAFT_PATTERN.replace("*", secrets.token_hex(8))
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return draft
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last through a loss of power, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Keep other processes that ask for the same out of a folder for the time of the block.
+
+    The lock ends with the process, however that ends. A folder that is made for it, and still empty at the end, is
+    removed again. Without effect on Windows, and on file systems that have no locks.
+
+    Args:
+        folder: made if it is not there.
+        doing: what is going on, for the message: "training".
+
+    Raises:
+        StorageError: another process is in it already; or a folder that may not be written.
+    """
+    with file_errors(folder, "written"):
+        made = not folder.is_dir()
+        lock = _lock(folder, doing)
+    try:
+        with suppress(OSError):
+            for draft in folder.glob(DRAFT_PATTERN):  # of a process that was killed: one at work holds the lock
+                draft.unlink(missing_ok=True)
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK_NAME).unlink()
+        if lock is not None:
+            os.close(lock)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _lock(folder: Path, doing: str) -> int | None:
+    """The descriptor that holds the lock; None where there are none."""
+    if fcntl is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return None
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / LOCK_NAME
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise StorageError(
+                f"another process is {doing} in {folder}: wait until it is done, or give another folder."
+            ) from error
+        except OSError:  # a file system without locks
+            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)  # whoever held it removed the file between our two calls
+
+
+def _reason(error: OSError) -> str:
+    """What is wrong, in lower case, without a full stop."""
+    told = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return told[:1].lower() + told[1:]
