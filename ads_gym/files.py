@@ -140,12 +140,12 @@ def read_json(path: Path, format: str, version: int, what: str) -> dict[str, Any
 
 
 @contextmanager
-def naming(path: Path, what: str) -> Iterator[None]:
-    """Put "PATH is no WHAT that can be used" before what a `DamagedFile` or `InvalidValue` of the block says."""
+def naming(source: Path | str, what: str) -> Iterator[None]:
+    """Turn a `ValueError` of the block (ours are among them) into "SOURCE is no WHAT that can be used: REASON"."""
     try:
         yield
-    except ValueError as error:  # our two kinds are ValueErrors
-        raise DamagedFile(f"{path} is no {what} that can be used: {error}") from error
+    except ValueError as error:
+        raise DamagedFile(f"{source} is no {what} that can be used: {error}") from error
 
 
 def to_json(format: str, version: int, values: Mapping[str, Any], indent: int | None = 1) -> str:
