@@ -55,7 +55,7 @@ def file_errors(path: str | Path, action: str = "read") -> Iterator[None]:
     """Turn an `OSError` of the block into one sentence: "PATH cannot be ACTION: REASON.".
 
     Args:
-        path: what the block works on.
+        path: of what the block works on; a string describes several files, and the one at fault is named after it.
         action: a past participle: "read", "written".
 
     Raises:
@@ -68,7 +68,8 @@ def file_errors(path: str | Path, action: str = "read") -> Iterator[None]:
         raise
     except OSError as error:
         kind = NotFound if isinstance(error, FileNotFoundError) else StorageError
-        raise kind(f"{path} cannot be {action}: {_reason(error)}.") from error
+        which = f" ({error.filename})" if isinstance(path, str) and error.filename else ""
+        raise kind(f"{path} cannot be {action}: {_reason(error)}{which}.") from error
 
 
 def exists(path: Path) -> bool:

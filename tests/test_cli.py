@@ -18,7 +18,7 @@ from ads_gym.cli import progress_bars as bars
 from ads_gym.cli.progress_bars import EpochBar
 from ads_gym.nets.cost import CostTable
 from ads_gym.tasks import Task
-from ads_gym.tasks.presets import USUAL, usual
+from ads_gym.tasks.presets import PRESETS, find_preset
 from ads_gym.tasks.storage import PACKAGED, read_description
 
 PLANTED = ("search", "--task", "planted-20", "--agent", "random")
@@ -194,7 +194,7 @@ def test_own_images_become_a_task_that_is_searched_and_retrained(run, place, ima
     assert task.record["recipe"]["epochs"] == 2 and task.data.valid == 18
 
     command = next(line for line in done.out.splitlines() if line.startswith("search")).split()[2:]
-    assert command == ["search", "--task", "task"]
+    assert command == ["search", "--task", "./task"]
     done = run(*command, "--agent", "random", "--evaluations", 3, "--run", "r")
     assert done.code == 0 and "its sparse network" in done.out
     assert ads_gym.load(place / "r" / "best")(torch.zeros(2, 1, 8, 8)).shape == (2, 2)
@@ -274,8 +274,8 @@ def test_every_option_of_a_supernet_arrives(run, place):
     assert (dropout["low"], dropout["high"], dropout["masks_per_step"]) == (0.4, 0.8, 3)
 
 
-def test_what_is_usual_for_digits_is_what_is_shipped():
-    shipped, choice = Task.load("digits"), USUAL["digits"]
+def test_the_preset_of_digits_is_what_is_shipped():
+    shipped, choice = Task.load("digits"), PRESETS["digits"]
     assert shipped.config == DenseNetConfig(
         choice.blocks, choice.growth, choice.stem_channels, choice.stem, image_shape=(1, 8, 8)
     )
@@ -298,7 +298,7 @@ def test_the_shipped_weights_can_be_made_again(place):
 
 @pytest.mark.parametrize(("pixels", "stem"), [(8, "conv3"), (32, "conv3-stride2"), (224, "conv7-pool")])
 def test_own_images_get_a_stem_for_their_size(pixels, stem):
-    assert usual("/somewhere", (3, pixels, 2 * pixels)).stem == stem
+    assert find_preset("/somewhere", (3, pixels, 2 * pixels)).stem == stem
 
 
 def test_show_an_architecture(run, place):

@@ -64,9 +64,7 @@ def read_image_folder(path: Path, size: int | None) -> tuple[Tensor, Any]:
     folders = class_folders(path)
     files = [list(_image_files(folder, found)) for folder in folders]
     if empty := [folder.name for folder, inside in zip(folders, files, strict=True) if not inside]:
-        raise InvalidValue(
-            f"{path} has no images for the classes {', '.join(empty)}: remove these folders, or fill them."
-        )
+        raise InvalidValue(f"{path} has no images for the classes {', '.join(empty)}: remove or fill these folders.")
     images = torch.cat(list(_same_size([file for inside in files for file in inside], size, found)))
     for told, which in found.items():
         warnings.warn(f"{path}: {len(which)} {told}. The first is {which[0]}.", stacklevel=2)

@@ -53,7 +53,7 @@ class ImageSet:
         """Sixteen hex digits that stand for the images and labels, in their order."""
         found = hashlib.sha256(repr(self.image_shape).encode())
         for tensor in (self.images, self.labels):
-            found.update(memoryview(tensor.cpu().contiguous().numpy()))
+            found.update(tensor.cpu().numpy().tobytes())
         return found.hexdigest()[:16]
 
     def take(self, indices: Tensor | Sequence[int]) -> "ImageSet":

@@ -61,7 +61,7 @@ def read_safetensors(path: Path, what: str = "weights file") -> dict[str, Tensor
     """
     content = read_bytes(path, what)
     try:
-        return safetensors.load(content)
+        return dict(sorted(safetensors.load(content).items()))  # it has no order of its own
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise DamagedFile(f"{path} is damaged, or no safetensors file: {error}") from error
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.history import Row, best_of
 from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
 from ads_gym.runs.result import Line, SearchResult
+from ads_gym.tables import make_table, print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,21 +33,19 @@ def print_result(result: SearchResult, console: Console | None = None) -> None:
         console: where to; None: stdout.
     """
     console = console or Console()
-    console.print(closing_table(result))
+    print_table(closing_table(result), console)
     for line in result.table:
         if line.masks > 1:
             told = f"{line.name}: mean of {line.masks} masks of the best's relative cost"
-            console.print(f"{told}; sd of their reward {line.reward_sd:.4f}", highlight=False)
+            console.print(f"{told}; sd of their reward {line.reward_sd:.4f}", highlight=False, markup=False)
     for what, path in places(result):
         console.print(f"{what:<26}{path}", highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
 
 def closing_table(result: SearchResult) -> Table:
     """Dense, chain, random masks and best side by side."""
-    table = Table(title=_title(result), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("network", vertical="bottom")
-    for name in ("reward", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters"):
-        table.add_column(name, justify="right", vertical="bottom")
+    columns = ("reward", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters")
+    table = make_table(("network",), columns, _title(result))
     for line in result.table:
         scores = (line.reward, line.accuracy, line.soft_accuracy, line.loss)
         table.add_row(

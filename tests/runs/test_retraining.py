@@ -7,10 +7,18 @@ import ads_gym
 from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
+from ads_gym.files import locked, to_json
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
+from ads_gym.runs import retraining
+from ads_gym.runs.folder import FORMAT, FORMAT_VERSION
 from ads_gym.runs.retraining import retrain
 from ads_gym.tasks import Task
+
+
+def write_manifest(folder, task, **more):
+    text = to_json(FORMAT, FORMAT_VERSION, {"settings": {"task": str(task)}, **more})
+    (folder / "manifest.json").write_text(text)
 
 
 @pytest.fixture
@@ -19,7 +27,7 @@ def run(tmp_path):
     task = Task.load("digits")
     mask = CostTable(task.config).random_mask(np.random.default_rng(0), 0.5)
     (tmp_path / "best.json").write_text(Architecture(task.config, mask).to_json())
-    (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"task": "digits"}}))
+    write_manifest(tmp_path, "digits")
     return tmp_path
 
 
@@ -40,11 +48,12 @@ def test_test_is_read_once_and_more_seeds_extend(run, monkeypatch):
     before = (first.folder / "report.json").read_bytes()
     assert retrain(run, epochs=1, seeds=1, device="cpu").networks == first.networks
     assert (first.folder / "report.json").read_bytes() == before
-    asked = []
-    real = Task.images
-    monkeypatch.setattr(Task, "images", lambda task, split: (asked.append(split), real(task, split))[1])
+    scored, test = [], len(Task.load("digits").images(Split.TEST))
+    monkeypatch.setattr(
+        retraining, "measure", lambda net, images: (scored.append(len(images)), measure(net, images))[1]
+    )
     more = retrain(run, epochs=1, seeds=2, device="cpu")
-    assert asked.count(Split.TEST) == 2 and more.test_reads == 4
+    assert scored.count(test) == 2 and more.test_reads == 4
     assert more.networks[0] == first.networks[0]
     assert json.loads((more.folder / "report.json").read_text())["test_reads"] == 4
 
@@ -76,7 +85,7 @@ def test_what_is_no_run_is_told(run):
     (report.folder / "report.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"report\.json"):
         retrain(run, epochs=1, seeds=1, device="cpu")
-    (run / "manifest.json").write_text(json.dumps({"settings": {"task": "planted-45"}}))
+    write_manifest(run, "planted-45")
     with pytest.raises(InvalidValue, match="no data"):
         retrain(run)
     (run / "manifest.json").write_text("{}")
