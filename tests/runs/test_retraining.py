@@ -7,7 +7,7 @@ import ads_gym
 from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
-from ads_gym.files import locked, to_json
+from ads_gym.files import to_json
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
 from ads_gym.runs import retraining
