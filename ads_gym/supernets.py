@@ -241,7 +241,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-_OLD_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")  # as torchvision renames them
 
 
 def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,17 +3,27 @@
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 
 class PlainTable(Table):
-    """A table whose cells are plain text: "[v2]" is no markup."""
+    """A table whose cells are plain text ("[v2]" is no markup), and whose unwrapped columns are as wide as their text."""
 
     def add_row(self, *cells: object, style: str = "") -> None:  # type: ignore[override]
         """Add a row of texts."""
-        super().add_row(*(Text(str(cell)) for cell in cells), style=style)
+        texts = [Text(str(cell)) for cell in cells]
+        super().add_row(*texts, style=style)
+        for column, text in zip(self.columns, texts, strict=True):
+            if column.no_wrap:
+                column.min_width = max(column.min_width or _width(column.header), _width(text))
+
+
+def _width(text: object) -> int:
+    """Of its longest line, in characters of the terminal."""
+    return max(map(cell_len, str(text).splitlines()), default=0)
 
 
 def make_table(text: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:

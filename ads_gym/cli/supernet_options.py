@@ -11,7 +11,7 @@ from ads_gym.architecture import DenseNetConfig, Stem
 from ads_gym.data.spec import SOURCES
 from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, unknown_name
-from ads_gym.files import exists, locked, resolve
+from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout, Recipe
 from ads_gym.supernets import SupernetSettings, check_settings
 from ads_gym.tasks import PLANTED, tasks_home
@@ -92,7 +92,7 @@ def _names(task: str | None, data: Path | None, out: Path | None) -> Names:
         source = name = str(task)
     else:
         path = resolve(data)
-        source, name = str(path), path.name if path.is_dir() else path.stem
+        source, name = str(path), path.name if is_folder(path) else path.stem
         if out is None and name in (*SOURCES, *PLANTED):
             raise InvalidValue(f"a task called {name!r} would hide the one of that name: say where by --out FOLDER.")
     if out is None:
