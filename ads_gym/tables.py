@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 class PlainTable(Table):
-    """A table whose cells are plain text ("[v2]" is no markup), and whose unwrapped columns are as wide as their text."""
+    """A table of plain text ("[v2]" is no markup), whose unwrapped columns are as wide as their text."""
 
     def add_row(self, *cells: object, style: str = "") -> None:  # type: ignore[override]
         """Add a row of texts."""

@@ -1,4 +1,4 @@
-"""`ads-gym train-supernet` and `retrain`, as people use them: twice, changed, moved, in small windows, without rights."""
+"""`ads-gym train-supernet` as people use it: twice, with changed data, moved, in small windows, without rights."""
 
 import json
 import os
