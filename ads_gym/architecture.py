@@ -3,14 +3,14 @@
 numpy only: whoever plays on planted rewards needs no torch.
 """
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, UnknownName, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, unknown_name
+from ads_gym.files import from_json, naming, read_text, resolve, to_json
 from ads_gym.topology import BoolArray, Scope, Topology
 
 FORMAT = "ads-gym architecture"
@@ -172,35 +172,27 @@ class Architecture:
     def to_json(self) -> str:
         """One line of JSON; the mask is a string of 0 and 1."""
         bits = "".join("1" if bit else "0" for bit in self.mask)
-        head: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION}
-        return json.dumps(head | {"scope": str(self.scope), "mask": bits, "config": self.config.to_dict()})
+        values = {"scope": str(self.scope), "mask": bits, "config": self.config.to_dict()}
+        return to_json(FORMAT, FORMAT_VERSION, values, indent=None)
 
     @classmethod
-    def from_json(cls, text: str) -> "Architecture":
+    def from_json(cls, text: str, source: str | Path = "this JSON") -> "Architecture":
         """The inverse of `to_json`.
+
+        Args:
+            text: JSON.
+            source: where it is from, for messages.
 
         Raises:
             DamagedFile: no JSON, other JSON, or a newer version.
         """
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DamagedFile(f"an architecture is stored as JSON, and this is none: {error}") from error
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise DamagedFile(f'this JSON is no architecture: it lacks "format": "{FORMAT}".')
-        if values.get("version") != FORMAT_VERSION:
-            raise DamagedFile(
-                f"this architecture has format version {values.get('version')!r}, and this ads-gym reads "
-                f"{FORMAT_VERSION}: upgrade ads-gym."
-            )
-        bits = values.get("mask")
-        if not isinstance(bits, str) or set(bits) - {"0", "1"}:
-            raise DamagedFile(f"an architecture's mask is a string of 0 and 1, got {bits!r:.60}.")
-        try:
+        with naming(source, "architecture"):
+            values = from_json(text, FORMAT, FORMAT_VERSION)
+            bits = values.get("mask")
+            if not isinstance(bits, str) or set(bits) - {"0", "1"}:
+                raise DamagedFile(f"its mask should be a string of 0 and 1, got {bits!r:.60}.")
             config = DenseNetConfig.from_dict(values.get("config"))
             return cls(config, [bit == "1" for bit in bits], values.get("scope"))  # type: ignore[arg-type]
-        except (InvalidValue, UnknownName) as error:
-            raise DamagedFile(f"this architecture cannot be used: {error}") from error
 
     @classmethod
     def read(cls, path: str | Path) -> "Architecture":
@@ -210,11 +202,5 @@ class Architecture:
             NotFound, DamagedFile, StorageError: no such file, not an architecture, or one that may not be read; the
                 message names the file.
         """
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise NotFound(f"there is no architecture file {path}.") from error
-        except (DamagedFile, UnicodeDecodeError, ValueError) as error:
-            raise DamagedFile(f"{path}: {error}") from error
-        except OSError as error:
-            raise StorageError(f"the architecture {path} cannot be read: {error.strerror}.") from error
+        file = resolve(path)
+        return cls.from_json(read_text(file, "architecture"), file)

@@ -6,6 +6,7 @@ The bottom layer: it knows paths, bytes and our versioned JSON, and nothing of w
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
@@ -15,13 +16,13 @@ from typing import Any
 
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = ".lock"
 DRAFT_PATTERN = ".ads-gym-*.tmp"  # files that are being written; one that a kill left may be deleted
+
+_ATTEMPTS = 100
 
 _REASONS = {
     EACCES: "permission denied",
@@ -55,7 +56,7 @@ def file_errors(path: str | Path, action: str = "read") -> Iterator[None]:
     """Turn an `OSError` of the block into one sentence: "PATH cannot be ACTION: REASON.".
 
     Args:
-        path: what the block works on.
+        path: of what the block works on; a string describes several files, and the one at fault is named after it.
         action: a past participle: "read", "written".
 
     Raises:
@@ -68,7 +69,8 @@ def file_errors(path: str | Path, action: str = "read") -> Iterator[None]:
         raise
     except OSError as error:
         kind = NotFound if isinstance(error, FileNotFoundError) else StorageError
-        raise kind(f"{path} cannot be {action}: {_reason(error)}.") from error
+        which = f" ({error.filename})" if isinstance(path, str) and error.filename else ""
+        raise kind(f"{path} cannot be {action}: {_reason(error)}{which}.") from error
 
 
 def exists(path: Path) -> bool:
@@ -145,12 +147,12 @@ def is_draft(name: str) -> bool:
 
 
 @contextmanager
-def naming(path: Path, what: str) -> Iterator[None]:
-    """Put "PATH is no WHAT that can be used" before what a `DamagedFile` or `InvalidValue` of the block says."""
+def naming(source: Path | str, what: str) -> Iterator[None]:
+    """Turn a `ValueError` of the block (ours are among them) into "SOURCE is no WHAT that can be used: REASON"."""
     try:
         yield
-    except ValueError as error:  # our two kinds are ValueErrors
-        raise DamagedFile(f"{path} is no {what} that can be used: {error}") from error
+    except ValueError as error:
+        raise DamagedFile(f"{source} is no {what} that can be used: {error}") from error
 
 
 def to_json(format: str, version: int, values: Mapping[str, Any], indent: int | None = 1) -> str:
@@ -288,26 +290,36 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
 
 def _lock(folder: Path, doing: str) -> int | None:
     """The descriptor that holds the lock; None where there are none."""
-    if fcntl is None:
+    if sys.platform == "win32":
         folder.mkdir(parents=True, exist_ok=True)
         return None
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / LOCK_NAME
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise StorageError(
-                f"another process is {doing} in {folder}: wait until it is done, or give another folder."
-            ) from error
-        except OSError:  # a file system without locks
+    descriptor = _open_lock(folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StorageError(
+            f"another process is {doing} in {folder}: wait until it is done, or give another folder."
+        ) from error
+    except OSError:  # a file system without locks
+        return descriptor
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), (folder / LOCK_NAME).stat()):
             return descriptor
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)  # whoever held it removed the file between our two calls
+    os.close(descriptor)  # whoever held the lock removed the file after we had opened it
+    return _lock(folder, doing)
+
+
+def _open_lock(folder: Path) -> int:
+    """The lock file's descriptor. Who lets go of the lock may remove file and folder between two of our calls."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except (FileNotFoundError, FileExistsError):
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def _reason(error: OSError) -> str:

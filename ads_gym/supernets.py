@@ -1,30 +1,34 @@
 """From data to a task: train a supernet or take one as it is, see what its inherited accuracies are, store it all."""
 
+import hashlib
+import json
 import platform
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data.images import network_input
+from ads_gym.data.images import ImageSet, network_input
 from ads_gym.data.splits import DataSpec, Split, calibration_images, load_splits
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.files import is_file, locked, read_bytes, resolve
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
-from ads_gym.nets.tensorfile import load_tensors
+from ads_gym.nets.tensorfile import read_safetensors, read_tensors
 from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
-from ads_gym.tasks import Task, save_task
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from ads_gym.tasks import SupernetTask, save_task
+from ads_gym.topology import Topology
 
 SPREAD_COSTS = (1.0, 0.9, 0.7, 0.5, 0.3, 0.0)  # relative costs; 0 is the chain
 
@@ -43,53 +47,146 @@ class SpreadRow:
     loss_sd: float
 
 
-def train_supernet(  # noqa: PLR0913 - each is a choice of the user
-    data: DataSpec,
-    config: DenseNetConfig,
-    recipe: Recipe,
-    folder: Path,
-    name: str,
-    *,
-    weights: Path | None = None,
-    device: str = "auto",
-    data_root: Path | str | None = None,
-    download: bool = False,
-    progress: Progress | None = None,
-) -> Task:
-    """Make a task: a supernet for `data`, its spread, and both files in `folder`.
-
-    A run that is killed goes on from its last epoch when the same call is made again. At the end the dense network's
-    BatchNorm statistics are those of the calibration images, so that it scores what its mask does.
+@dataclass(frozen=True)
+class SupernetSettings:
+    """What a supernet is made of, and how.
 
     Args:
         data: which images, and how they are divided. TEST is not read.
         config: of the supernet; its image shape and classes are those of the data.
         recipe: how it is trained.
+        weights: a state dict of this config (.safetensors, or .pt of tensors only) that is taken as it is, instead of
+            training; None = train.
+    """
+
+    data: DataSpec
+    config: DenseNetConfig
+    recipe: Recipe
+    weights: Path | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The recipe as the task's record holds it."""
+        if self.weights is None:
+            return self.recipe.to_dict()
+        content = read_bytes(self.weights, "weights file")
+        return {"weights": self.weights.name, "digest": hashlib.sha256(content).hexdigest()[:16]}
+
+
+def train_supernet(
+    settings: SupernetSettings,
+    folder: Path | str,
+    name: str,
+    *,
+    replace_task: bool = False,
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> SupernetTask:
+    """Make a task: a supernet for the data, its inherited accuracies, and both files in `folder`.
+
+    A run that is killed goes on from its last epoch when the same call is made again. A task of the same settings that
+    is in the folder already is returned as it is. At the end the dense network's BatchNorm statistics are those of the
+    calibration images, so that it scores what its mask does.
+
+    Args:
+        settings: data, network and recipe.
         folder: of the task.
         name: of the task.
-        weights: a state dict of this config (.safetensors, or .pt of tensors only) to be taken as it is: no training.
+        replace_task: whether a task that is in the folder is replaced.
         device: see `resolve_device`.
         data_root: where named data sets lie.
         download: whether a named data set that is missing may be fetched.
         progress: called after every epoch.
 
     Raises:
-        AdsGymError: data, weights, device, folder or checkpoint that cannot be used.
+        AdsGymError: data, weights, device, folder or checkpoint that cannot be used; a task of other settings or other
+            data in the folder; another process that is training there.
     """
+    folder = resolve(folder)
+    if settings.weights is not None:
+        settings = replace(settings, weights=resolve(settings.weights))
+    if not replace_task and (task := _find_made(settings, folder, data_root)) is not None:
+        return task
+    check_settings(settings)
     where = resolve_device(device)
-    splits = load_splits(data, data_root, download)
+    with locked(folder, "training a supernet"):
+        if not replace_task and (task := _find_made(settings, folder, data_root)) is not None:
+            return task  # another process ended just now
+        splits = load_splits(settings.data, data_root, download)
+        return _make(settings, folder, name, splits, where, progress)
+
+
+def check_settings(settings: SupernetSettings) -> None:
+    """Refuse, before anything is read or trained, what could only fail at the end.
+
+    Raises:
+        InvalidValue: a network without skip connections, or weights of another network.
+        NotFound, DamagedFile, StorageError: weights that cannot be read.
+    """
+    Topology(settings.config.blocks)
+    if settings.weights is not None:
+        _load(DenseNet(settings.config), settings.weights)
+
+
+def data_digest(splits: Mapping[Split, ImageSet], *used: Split) -> str:
+    """Stands for the images and labels of some splits."""
+    return settings_digest(*(splits[split].digest for split in used))
+
+
+def _find_made(settings: SupernetSettings, folder: Path, data_root: Path | str | None) -> SupernetTask | None:
+    """The task in the folder, if it is made of the same settings and data.
+
+    Raises:
+        InvalidValue: it is made of others.
+    """
+    if not is_file(folder / "task.json"):
+        return None
+    task = SupernetTask.find(folder, data_root)
+    advice = "give another --out FOLDER, or --replace it"
+    record = json.loads(json.dumps(settings.record()))
+    if (task.config, task.data, task.record.get("recipe")) != (settings.config, settings.data, record):
+        raise InvalidValue(f"there is a task of other settings in {folder}: {advice}.")
+    if (stored := task.record.get("data")) is None:
+        warnings.warn(
+            f"the task in {folder} does not say of which images it was made: they may have changed since.", stacklevel=3
+        )
+        return task
+    try:
+        splits = load_splits(settings.data, data_root)
+    except NotFound:  # a published data set that was removed since
+        return task
+    if data_digest(splits, Split.TRAIN, Split.VALID) != stored:
+        raise InvalidValue(
+            f"the images or labels of {settings.data.source} changed after the task in {folder} was made: {advice}."
+        )
+    return task
+
+
+def _make(
+    settings: SupernetSettings,
+    folder: Path,
+    name: str,
+    splits: Mapping[Split, ImageSet],
+    device: torch.device,
+    progress: Progress | None,
+) -> SupernetTask:
+    data, config, recipe = settings.data, settings.config, settings.recipe
+    digest = data_digest(splits, Split.TRAIN, Split.VALID)
     calibration = calibration_images(data, splits[Split.TRAIN])
-    checkpoint = folder / f"checkpoint-{settings_digest(data, config, recipe)}.pt"
+    checkpoint = folder / f"checkpoint-{settings_digest(data, config, recipe, digest)}.pt"
     torch.manual_seed(recipe.seed)
-    supernet = DenseNet(config).to(where)
-    if weights is not None:
-        _load(supernet, weights)
+    supernet = DenseNet(config).to(device)
+    made_by = settings.record()
+    if settings.weights is not None:
+        _load(supernet, settings.weights)
     else:
         fit(supernet, splits[Split.TRAIN], recipe, checkpoint, progress)
-    calibrate(supernet, network_input(calibration.images.to(where)))
-    evaluator = InheritedEvaluator(supernet, calibration, splits[Split.VALID], device=device)
+    calibrate(supernet, network_input(calibration.images.to(device)))
+    evaluator = InheritedEvaluator(supernet, calibration, splits[Split.VALID], device=str(device))
     record = {
-        "recipe": {"weights": str(weights.name)} if weights else recipe.to_dict(),
+        "recipe": made_by,
+        "data": digest,
         "spread": [asdict(row) for row in spread(evaluator)],
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
     }
@@ -123,9 +220,9 @@ def spread(
 
 
 def _load(supernet: DenseNet, path: Path) -> None:
-    """Weights of the user's own into `supernet`; nothing in the file is run."""
+    """Load a user's weights into `supernet`; nothing in the file is run."""
     try:
-        supernet.load_state_dict(_read_weights(path))
+        supernet.load_state_dict(_rename(_read_weights(path)))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InvalidValue(
@@ -134,18 +231,22 @@ def _load(supernet: DenseNet, path: Path) -> None:
         ) from error
 
 
-def _read_weights(path: Path) -> "dict[str, Tensor]":
-    if not path.is_file():
-        raise NotFound(f"there are no weights {path}.")
-    if path.suffix != ".safetensors":
-        state = load_tensors(path)
-        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-            raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
-        return state
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    state = read_tensors(path, "weights file")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
+    return state
 
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedFile(f"{path} is damaged, or no safetensors file: {error}") from error
+
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")  # as torchvision renames them
+
+
+def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without the names of wrappers, and with "norm1" where torchvision's old files have "norm.1"."""
+    named = {str(name): tensor for name, tensor in state.items()}
+    while wrapper := next((w for w in _WRAPPERS if named and all(name.startswith(w) for name in named)), None):
+        named = {name.removeprefix(wrapper): tensor for name, tensor in named.items()}
+    return {_OLD_NAME.sub(r"\1\2", name): tensor for name, tensor in named.items()}

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from PIL import Image
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.cli import progress_bars as bars
+from ads_gym.cli import progress_bars
 from ads_gym.cli.progress_bars import EpochBar
 from ads_gym.nets.cost import CostTable
 from ads_gym.tasks import Task
-from ads_gym.tasks.presets import USUAL, usual
+from ads_gym.tasks.presets import PRESETS, find_preset
 from ads_gym.tasks.storage import PACKAGED, read_description
 
 PLANTED = ("search", "--task", "planted-20", "--agent", "random")
@@ -194,7 +195,7 @@ def test_own_images_become_a_task_that_is_searched_and_retrained(run, place, ima
     assert task.record["recipe"]["epochs"] == 2 and task.data.valid == 18
 
     command = next(line for line in done.out.splitlines() if line.startswith("search")).split()[2:]
-    assert command == ["search", "--task", "task"]
+    assert command == ["search", "--task", "./task"]
     done = run(*command, "--agent", "random", "--evaluations", 3, "--run", "r")
     assert done.code == 0 and "its sparse network" in done.out
     assert ads_gym.load(place / "r" / "best")(torch.zeros(2, 1, 8, 8)).shape == (2, 2)
@@ -232,7 +233,7 @@ def test_own_weights_skip_training(run, place, images):
     trained = place / "first" / "supernet.safetensors"
     done = run("train-supernet", "--data", images, *SMALL, "--out", "second", "--weights", trained)
     assert done.code == 0
-    assert Task.load(place / "second").record["recipe"] == {"weights": "supernet.safetensors"}
+    assert Task.load(place / "second").record["recipe"]["weights"] == "supernet.safetensors"
     first, second = (Task.load(place / name).state_dict() for name in ("first", "second"))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
@@ -274,8 +275,8 @@ def test_every_option_of_a_supernet_arrives(run, place):
     assert (dropout["low"], dropout["high"], dropout["masks_per_step"]) == (0.4, 0.8, 3)
 
 
-def test_what_is_usual_for_digits_is_what_is_shipped():
-    shipped, choice = Task.load("digits"), USUAL["digits"]
+def test_the_preset_of_digits_is_what_is_shipped():
+    shipped, choice = Task.load("digits"), PRESETS["digits"]
     assert shipped.config == DenseNetConfig(
         choice.blocks, choice.growth, choice.stem_channels, choice.stem, image_shape=(1, 8, 8)
     )
@@ -298,7 +299,7 @@ def test_the_shipped_weights_can_be_made_again(place):
 
 @pytest.mark.parametrize(("pixels", "stem"), [(8, "conv3"), (32, "conv3-stride2"), (224, "conv7-pool")])
 def test_own_images_get_a_stem_for_their_size(pixels, stem):
-    assert usual("/somewhere", (3, pixels, 2 * pixels)).stem == stem
+    assert find_preset("/somewhere", (3, pixels, 2 * pixels)).stem == stem
 
 
 def test_show_an_architecture(run, place):
@@ -346,23 +347,42 @@ def test_names_are_completed(line, completed):
 def test_the_bar_tells_epoch_loss_and_time_left(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with EpochBar(3, "training", "measuring") as bar:
-        bar.update("training", 1, 2.5)
-        bar.update("training", 2, 1.25)
+    with EpochBar("reading data") as bar:
+        bar.update("training", 1, 3, 2.5)
+        bar.update("training", 2, 3, 1.25, "measuring")
         bar._bar.refresh()
         shown = capsys.readouterr().err
         assert "2/3 epochs" in shown and "loss 1.2500" in shown and "0:00 left" in shown
-        bar.update("training", 3, 1.0)
+        bar.update("training", 3, 3, 1.0, "measuring")
         bar._bar.refresh()
         assert "measuring" in capsys.readouterr().err
 
 
-def test_no_bar_but_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
-    with EpochBar(3, "training", "measuring") as bar:
-        bar.update("training", 1, 2.5)
-        assert capsys.readouterr().err == ""
-        monkeypatch.setattr(bars, "QUIET_SECONDS", 0.0)
-        bar.update("training", 2, 1.25)
-        assert "training: 2/3 epochs  loss 1.2500" in capsys.readouterr().err
-        bar.update("training", 3, 1.0)
-        assert capsys.readouterr().err == "measuring\n"
+def test_what_is_quick_says_nothing_where_there_is_no_terminal(capsys):
+    with EpochBar("reading data") as bar:
+        bar.update("training", 1, 3, 2.5)
+    assert capsys.readouterr().err == ""
+
+
+def test_whatever_takes_long_says_a_line_where_there_is_no_terminal(capsys, monkeypatch):
+    """Also where nothing calls the bar: while data are read, during an epoch, while accuracies are measured."""
+    for name in ("SECONDS_TO_FIRST_LINE", "SECONDS_BETWEEN_LINES"):
+        monkeypatch.setattr(progress_bars, name, 0.02)
+    with EpochBar("reading data") as bar:
+        assert next_line(capsys) == "reading data"
+        bar.update("training", 1, 3, 2.5)
+        assert next_line(capsys) == "training: 1/3 epochs  loss 2.5000"
+        bar.update("training", 3, 3, 1.0, "measuring")
+        assert next_line(capsys) == "measuring"
+
+
+def next_line(capsys):
+    """The newest line that a bar wrote since this was asked for."""
+    time.sleep(0.05)
+    capsys.readouterr()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        if lines := capsys.readouterr().err.splitlines():
+            return lines[-1]
+        time.sleep(0.01)
+    return pytest.fail("it says nothing")

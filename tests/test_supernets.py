@@ -9,7 +9,7 @@ from ads_gym.data.splits import Split, default_spec
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.training import Recipe
-from ads_gym.supernets import SPREAD_COSTS, train_supernet
+from ads_gym.supernets import SPREAD_COSTS, SupernetSettings, train_supernet
 from ads_gym.tasks import Task
 
 CONFIG = DenseNetConfig((3, 3), 4, 6, image_shape=(1, 8, 8))
@@ -17,7 +17,8 @@ DATA = replace(default_spec("digits"), train=300, calibration=100)
 
 
 def make(folder, weights=None, epochs=2, **options):
-    return train_supernet(DATA, CONFIG, Recipe(epochs=epochs), folder, "mine", weights=weights, device="cpu", **options)
+    settings = SupernetSettings(DATA, CONFIG, Recipe(epochs=epochs), weights)
+    return train_supernet(settings, folder, "mine", device="cpu", **options)
 
 
 def test_a_task_comes_out_and_plays(tmp_path):

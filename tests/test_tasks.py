@@ -241,7 +241,7 @@ def test_wrong_names(tmp_path, monkeypatch, name, error, says):
         ("no json", "is no task that can be used"),
         ("[]", 'lacks "format"'),
         ({"format": "ads-gym architecture"}, 'lacks "format"'),
-        ({"version": 2}, "version 2, and this ads-gym reads 1: upgrade"),
+        ({"version": 2}, "version 2, and this ads-gym reads version 1: upgrade"),
         ({"name": 3}, "'name' should be a string"),
         ({"record": None}, "'record' an object"),
         ({"config": {}}, "a network config has the entries"),
@@ -289,7 +289,7 @@ def test_a_record_that_json_cannot_hold_leaves_the_old_task(saved, weights):
 
 def test_a_folder_that_cannot_be_made(tmp_path, weights):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="cannot be written to"):
+    with pytest.raises(StorageError, match="cannot be written: "):
         save_task(tmp_path / "file" / "task", "mine", CONFIG, DIGITS, weights, {})
 
 
@@ -309,7 +309,7 @@ def test_a_full_disk_leaves_the_old_task(small_disk, weights):
     folder = small_disk / "mine"
     saved = save_task(folder, "mine", CONFIG, DIGITS, weights, {})
     large = DenseNetConfig((12, 12), growth=24, image_shape=(1, 8, 8))
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="no space left"):
         save_task(folder, "mine", large, DIGITS, DenseNet(large).state_dict(), {})
     assert Task.load(folder) == saved and Task.load(folder).supernet()
     assert sorted(path.name for path in folder.iterdir()) == ["supernet.safetensors", "task.json"]

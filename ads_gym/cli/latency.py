@@ -32,12 +32,15 @@ def latency(
     from rich.console import Console
 
     from ads_gym.architecture import Architecture
+    from ads_gym.files import exists, is_folder, resolve
     from ads_gym.nets.latency import measure_latency
     from ads_gym.nets.sparse import saved_files
     from ads_gym.runs.folder import RunFolder
+    from ads_gym.tables import print_table
 
-    path = RunFolder(file).best if file.is_dir() else file
-    if path.suffix == ".safetensors" or not path.exists():  # a saved network by one of its names
+    path = resolve(file)
+    path = RunFolder(path).best if is_folder(path) else path
+    if path.suffix == ".safetensors" or not exists(path):  # a saved network by one of its names
         path = saved_files(path)[0]
     architecture = Architecture.read(path)
     measured = [
@@ -48,19 +51,16 @@ def latency(
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
     print(f"relative MACs {first.relative_macs:.3f}: a ratio of {1 / first.relative_macs:.2f} is what the work says")
-    console.print(_table(measured))
+    print_table(_table(measured), console)
     for line in measured:
         if line.verdict:
             print(line.verdict)
 
 
 def _table(measured: "list[Latency]") -> "Table":
-    from rich import box
-    from rich.table import Table
+    from ads_gym.tables import make_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("batch", "dense, ms", "sparse, ms", "dense / sparse"):
-        table.add_column(name, justify="right")
+    table = make_table((), ("batch", "dense, ms", "sparse, ms", "dense / sparse"))
     for line in measured:
         table.add_row(str(line.batch), _told(line.dense, 1e3), _told(line.sparse, 1e3), _told(line.ratio))
     return table

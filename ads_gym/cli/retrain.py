@@ -29,30 +29,35 @@ def retrain(
     from rich.console import Console
 
     from ads_gym.cli.progress_bars import EpochBar
-    from ads_gym.runs.retraining import retrain as train_both
+    from ads_gym.tables import print_table
 
-    with EpochBar(epochs, "reading data") as bar:
+    with EpochBar("reading data") as bar:
+        from ads_gym.runs.retraining import retrain as train_both
+
         report = train_both(
-            run, epochs=epochs, seeds=seeds, inherit=inherit, device=device, data_root=data_root, watch=bar.update
+            run,
+            epochs=epochs,
+            seeds=seeds,
+            inherit=inherit,
+            device=device,
+            data_root=data_root,
+            watch=lambda name, epoch, loss: bar.update(name, epoch, epochs, loss),
         )
     console = Console()
-    console.print(_table(report))
+    print_table(_table(report), console)
     console.print(f"TEST was read {report.test_reads} times, once for each network.", highlight=False)
     console.print(f"networks and report.json  {report.folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(report: "RetrainReport") -> "Table":
     """Sparse beside dense."""
-    from rich import box
-    from rich.table import Table
+    from ads_gym.tables import make_table
 
     epochs, seeds = report.recipe["epochs"], report.summaries()[0].seeds
     several = seeds > 1
     title = f"{epochs} epochs" + (f"; mean and standard deviation over {seeds} seeds" if several else "; one seed")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("network", vertical="bottom")
-    for name in ("parameters", "relative\nMACs", "VALID\naccuracy", "TEST\naccuracy", "TEST\nloss"):
-        table.add_column(name, justify="right", vertical="bottom")
+    columns = ("parameters", "relative\nMACs", "VALID\naccuracy", "TEST\naccuracy", "TEST\nloss")
+    table = make_table(("network",), columns, title)
     for line in report.summaries():
         table.add_row(
             line.network,

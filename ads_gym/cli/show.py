@@ -15,10 +15,12 @@ def show(
     """Show an architecture: its picture and what it costs."""
     from ads_gym.architecture import Architecture
     from ads_gym.envs import render
+    from ads_gym.files import is_folder, resolve
     from ads_gym.nets.cost import CostTable
     from ads_gym.runs.folder import RunFolder
 
-    architecture = Architecture.read(RunFolder(file).best if file.is_dir() else file)
+    path = resolve(file)
+    architecture = Architecture.read(RunFolder(path).best if is_folder(path) else path)
     table, mask = CostTable(architecture.config, architecture.scope), architecture.mask
     print(render.ansi(architecture.topology, mask))
     macs, parameters = int(table.macs(mask)), int(table.parameters(mask))
@@ -30,9 +32,10 @@ def show(
 def tasks() -> None:
     """List the tasks: data, network and trained supernet, under a name."""
     from ads_gym.errors import AdsGymError
+    from ads_gym.tables import make_table
     from ads_gym.tasks import Task, task_names
 
-    table = _table("task", "blocks", "growth", "images", "where")
+    table = make_table(("task", "blocks", "growth", "images", "where"))
     for entry in task_names():
         if not entry.ready:
             table.add_row(entry.name, "", "", "", f"not trained: ads-gym train-supernet --task {entry.name}")
@@ -52,8 +55,9 @@ def agents() -> None:
     """List the agents: ours, and those that other packages registered."""
     from ads_gym.agents.registry import agent_names, find_agent
     from ads_gym.errors import AdsGymError
+    from ads_gym.tables import make_table
 
-    table = _table("agent", "what it does")
+    table = make_table(("agent", "what it does"))
     for name in agent_names():
         try:
             told = (find_agent(name).make.__doc__ or "").strip().split("\n\n")[0]
@@ -63,17 +67,9 @@ def agents() -> None:
     _print(table)
 
 
-def _table(*columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
-    return table
-
-
 def _print(table: "Table") -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    from ads_gym.tables import print_table
+
+    print_table(table, Console(highlight=False))

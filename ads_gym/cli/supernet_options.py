@@ -1,6 +1,5 @@
-"""What `ads-gym train-supernet` was asked for: its options, and what is usual for the data where one is not given."""
+"""The options of `ads-gym train-supernet`, with the preset of the data for each that is not given."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,44 +11,29 @@ from ads_gym.architecture import DenseNetConfig, Stem
 from ads_gym.data.spec import SOURCES
 from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout, Recipe
-from ads_gym.tasks import PLANTED, Task, tasks_home
-from ads_gym.tasks.presets import Usual, usual
+from ads_gym.supernets import SupernetSettings, check_settings
+from ads_gym.tasks import PLANTED, tasks_home
+from ads_gym.tasks.presets import Preset, find_preset
 
 STEMS = {1: Stem.CONV3, 2: Stem.CONV3_STRIDE2, 4: Stem.CONV7_POOL}  # by stride
-Record = TypeVar("Record", DataSpec, Usual, ConnectionDropout)
+Record = TypeVar("Record", DataSpec, Preset, ConnectionDropout)
 Options = Mapping[str, Any]  # by name; None = not given
 
 
-class Making(NamedTuple):
+class SupernetOptions(NamedTuple):
     """A task that is to be made, and how."""
 
     name: str
     folder: Path
-    data: DataSpec
-    config: DenseNetConfig
-    recipe: Recipe
-
-    def made_before(self, weights: Path | None) -> Task | None:
-        """The task that is in the folder already, if it is this one.
-
-        Raises:
-            InvalidValue: it is another one, and took its time to train.
-        """
-        if not (self.folder / "task.json").exists():
-            return None
-        task = Task.load(self.folder)
-        recipe = json.loads(json.dumps(self.recipe.to_dict()))
-        is_same = (task.config, task.data, task.record.get("recipe")) == (self.config, self.data, recipe)
-        if is_same and weights is None:
-            return task
-        raise InvalidValue(
-            f"there is a task of other settings in {self.folder}: give another --out FOLDER, or --replace it."
-        )
+    settings: SupernetSettings
 
 
-def assemble(task: str | None, data: Path | None, out: Path | None, data_root: Path | None, options: Options) -> Making:
-    """The task that is to be made.
+def read_options(
+    task: str | None, data: Path | None, out: Path | None, data_root: Path | None, options: Options
+) -> SupernetOptions:
+    """Turn options into the task that is to be made.
 
     Args:
         task, data: a named data set, or a path: one of them.
@@ -58,31 +42,37 @@ def assemble(task: str | None, data: Path | None, out: Path | None, data_root: P
         options: all others that describe network, images and recipe.
 
     Raises:
-        AdsGymError: options that make no task, data that cannot be read.
+        AdsGymError: options that make no task, data that cannot be read, a folder that cannot be written.
     """
     source, name, folder = _names(task, data, out)
+    if not exists(folder / "task.json"):
+        with locked(folder, "training a supernet"):
+            pass  # reading the data may take long: before that, see whether the folder can be written
     spec = default_spec(source, options["size"], data_root=data_root)
     if options["train"] is not None:
         spec = replace(spec, calibration=max(2, min(spec.calibration, options["train"])))
     spec = _given(spec, options, "train", "valid", "test", "calibration")
     image_shape, classes = describe(spec, data_root)
     parsed = {"blocks": _blocks(options["blocks"]), "stem": _stem(options["stem_stride"])}
-    choice = _given(
-        usual(source, image_shape),
+    preset = _given(
+        find_preset(source, image_shape),
         {**options, **parsed, "stem_channels": options["stem"]},
         *("blocks", "growth", "stem_channels", "stem", "epochs", "batch_size", "learning_rate", "shift", "flip"),
     )
     config = DenseNetConfig(
-        choice.blocks,
-        choice.growth,
-        choice.stem_channels,
-        choice.stem,
+        preset.blocks,
+        preset.growth,
+        preset.stem_channels,
+        preset.stem,
         options["bottleneck"],
         options["compression"],
         image_shape,
         classes,
     )
-    return Making(name, folder, spec, config, _recipe(choice, options))
+    weights = None if options["weights"] is None else resolve(options["weights"])
+    settings = SupernetSettings(spec, config, _recipe(preset, options), weights)
+    check_settings(settings)
+    return SupernetOptions(name, folder, settings)
 
 
 class Names(NamedTuple):
@@ -101,13 +91,13 @@ def _names(task: str | None, data: Path | None, out: Path | None) -> Names:
     if data is None:
         source = name = str(task)
     else:
-        path = data.expanduser().absolute()
-        source, name = str(path), path.name if path.is_dir() else path.stem
+        path = resolve(data)
+        source, name = str(path), path.name if is_folder(path) else path.stem
         if out is None and name in (*SOURCES, *PLANTED):
             raise InvalidValue(f"a task called {name!r} would hide the one of that name: say where by --out FOLDER.")
     if out is None:
         return Names(source, name, tasks_home() / name)
-    folder = out.expanduser().absolute()
+    folder = resolve(out)
     return Names(source, folder.name, folder)
 
 
@@ -129,18 +119,18 @@ def _stem(stride: int | None) -> Stem | None:
     return None if stride is None else STEMS[stride]
 
 
-def _recipe(choice: Usual, options: Options) -> Recipe:
+def _recipe(preset: Preset, options: Options) -> Recipe:
     dropout = None
     if options["cost_range"] is not None:
         dropout = _given(ConnectionDropout(*options["cost_range"]), options, "masks_per_step")
     elif options["masks_per_step"] is not None:
         raise typer.BadParameter("--masks-per-step says how connections are dropped: give --cost-range LOW HIGH too.")
     return Recipe(
-        epochs=choice.epochs,
-        batch_size=choice.batch_size,
-        learning_rate=choice.learning_rate,
-        shift=choice.shift,
-        flip=choice.flip,
+        epochs=preset.epochs,
+        batch_size=preset.batch_size,
+        learning_rate=preset.learning_rate,
+        shift=preset.shift,
+        flip=preset.flip,
         dropout=dropout,
         seed=options["seed"],
     )

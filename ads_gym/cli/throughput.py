@@ -28,6 +28,7 @@ def bench(
     from rich.console import Console
 
     from ads_gym.evaluators.throughput import measure_evaluator
+    from ads_gym.tables import print_table
     from ads_gym.tasks import Task
 
     found = measure_evaluator(Task.load(task, data_root), device, masks)
@@ -40,19 +41,16 @@ def bench(
         f"the machine's best: matrix product {machine.product / 1e9:,.0f} GFLOP/s, "
         f"convolution {machine.convolution / 1e9:,.0f} GFLOP/s, memory {machine.bandwidth / 1e9:,.0f} GB/s"
     )
-    Console().print(_table(found))
+    print_table(_table(found), Console())
     if found.peak:
         print(f"memory at most {found.peak / 2**20:,.0f} MiB; the evaluator and its work: {found.growth / 2**20:,.0f}")
 
 
 def _table(found: "Bench") -> "Table":
-    from rich import box
-    from rich.table import Table
+    from ads_gym.tables import make_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("masks")
-    for name in ("masks/s (range)", "ms a\nmask", "work", "GFLOP/s", "of\nconvolution", "of\nproduct", "of\nmemory"):
-        table.add_column(name, justify="right")
+    columns = ("masks/s (range)", "ms a\nmask", "work", "GFLOP/s", "of\nconvolution", "of\nproduct", "of\nmemory")
+    table = make_table(("masks",), columns)
     for pace in found.paces:
         shares = (
             pace.operations / found.machine.convolution,

@@ -1,5 +1,6 @@
 """`ads-gym train-supernet`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,48 +79,47 @@ def train_supernet(  # noqa: PLR0913 - an option each
 ) -> None:
     """Make a task: train a supernet on a named data set or on your own images.
 
-    Give --task NAME or --data PATH. What you do not give is as usual for the
-    data. If it is killed, the same command goes on from the last epoch.
+    Give --task NAME or --data PATH. Options that are not given are those of
+    the data's preset. If it is killed, the same command goes on from the
+    last epoch.
     """
     options = dict(locals())
     from ads_gym.cli.progress_bars import EpochBar
-    from ads_gym.cli.supernet_options import assemble
-    from ads_gym.supernets import train_supernet as make_task
 
-    making = assemble(task, data, out, data_root, options)
-    made = None if replace else making.made_before(weights)
-    if made is None:
-        with EpochBar(making.recipe.epochs, "training", "measuring inherited accuracy") as bar:
-            made = make_task(
-                making.data,
-                making.config,
-                making.recipe,
-                making.folder,
-                making.name,
-                weights=weights,
-                device=device,
-                data_root=data_root,
-                download=download,
-                progress=lambda epoch, loss: bar.update("training", epoch, loss),
-            )
-    _print(made, making.name if out is None else str(out))
+    with EpochBar("reading data") as bar:
+        from ads_gym.cli.supernet_options import read_options
+        from ads_gym.supernets import train_supernet as make_task
+
+        name, folder, settings = read_options(task, data, out, data_root, options)
+        epochs = settings.recipe.epochs
+        made = make_task(
+            settings,
+            folder,
+            name,
+            replace_task=replace,
+            device=device,
+            data_root=data_root,
+            download=download,
+            progress=lambda epoch, loss: bar.update("training", epoch, epochs, loss, "measuring inherited accuracy"),
+        )
+    _print(made, name if out is None else _path_for_shell(out, folder))
+
+
+def _path_for_shell(given: Path, folder: Path) -> str:
+    """A folder as --task takes it: never a name, for a task of that name would go first."""
+    if given.expanduser() != given or given.is_absolute():
+        return shlex.quote(str(folder))
+    return shlex.quote(f"./{given}" if len(given.parts) == 1 else str(given))
 
 
 def _print(task: "Task", name: str) -> None:
-    """The spread of inherited metrics, where the task is, and what can be done with it."""
-    from rich import box
+    """The table of inherited metrics, where the task is, and what can be done with it."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(
-        title="Inherited on VALID: mean and standard deviation over random masks",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column in ("relative cost", "masks", "accuracy", "soft accuracy", "loss"):
-        table.add_column(column, justify="right")
+    from ads_gym.tables import make_table, print_table
+
+    title = "Inherited on VALID: mean and standard deviation over random masks"
+    table = make_table((), ("relative cost", "masks", "accuracy", "soft accuracy", "loss"), title)
     for row in task.record["spread"]:
         cells = [f"{row[key]:.4f}" for key in ("accuracy", "soft_accuracy", "loss")]
         if row["masks"] > 1:
@@ -128,6 +128,6 @@ def _print(task: "Task", name: str) -> None:
         ends = {1.0: "1 (dense)", 0.0: "0 (chain)"}
         table.add_row(ends.get(row["relative_cost"], str(row["relative_cost"])), str(row["masks"]), *cells)
     console = Console(highlight=False)
-    console.print(table)
+    print_table(table, console)
     console.print(f"task    {task.folder}", markup=False, soft_wrap=True)
     console.print(f"search  ads-gym search --task {name}", markup=False, soft_wrap=True)

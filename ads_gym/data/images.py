@@ -1,5 +1,6 @@
 """Labelled images as tensors. Letters: n images, c channels, h and w pixels."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,14 @@ class ImageSet:
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same on another device."""
         return ImageSet(self.images.to(device), self.labels.to(device))
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that stand for the images and labels, in their order."""
+        found = hashlib.sha256(repr(self.image_shape).encode())
+        for tensor in (self.images, self.labels):
+            found.update(tensor.cpu().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def take(self, indices: Tensor | Sequence[int]) -> "ImageSet":
         """A copy of the images at `indices`, int [m], in that order."""

@@ -4,21 +4,33 @@ import os
 import sys
 from pathlib import Path
 
+from ads_gym.errors import StorageError
+from ads_gym.files import resolve
+
 HOME_VARIABLE = "ADS_GYM_HOME"
 DATA_VARIABLE = "ADS_GYM_DATA"
 
 
 def home() -> Path:
-    """`$ADS_GYM_HOME`, or `ads-gym` in the folder where this platform keeps programs' data."""
+    """`$ADS_GYM_HOME`, or `ads-gym` in the folder where this platform keeps programs' data.
+
+    Raises:
+        StorageError: the user has no home folder.
+    """
     if given := os.environ.get(HOME_VARIABLE):
-        return Path(given).expanduser().absolute()
+        return resolve(given)
+    try:
+        return resolve(_platform_folder()) / "ads-gym"
+    except StorageError as error:
+        raise StorageError(f"this user has no home folder for tasks and data: set {HOME_VARIABLE} or HOME.") from error
+
+
+def _platform_folder() -> str:
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "ads-gym"
+        return os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    if sys.platform == "darwin":
+        return "~/Library/Application Support"
+    return os.environ.get("XDG_DATA_HOME") or "~/.local/share"
 
 
 def tasks_home() -> Path:
@@ -29,4 +41,4 @@ def tasks_home() -> Path:
 def find_data_root(data_root: Path | str | None = None) -> Path:
     """The folder with the data sets: `data_root`, else `$ADS_GYM_DATA`, else `data` under `home()`."""
     given = data_root or os.environ.get(DATA_VARIABLE)
-    return Path(given).expanduser().absolute() if given else home() / "data"
+    return resolve(given) if given else home() / "data"

@@ -34,6 +34,8 @@ class DataSpec:
         calibration: images of TRAIN on which BatchNorm statistics are estimated.
         seed: of the division.
         size: pixels; images are resized to size x size, whatever their shape. None = as they are.
+        stratify: whether VALID, TEST and TRAIN are divided class by class, for custom data. `default_spec` says so;
+            specs stored by older versions do not, and keep their splits.
 
     Raises:
         InvalidValue: a number out of range.
@@ -46,10 +48,13 @@ class DataSpec:
     calibration: int = 500
     seed: int = 0
     size: int | None = None
+    stratify: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, str) or not self.source:
             raise InvalidValue(f"a data source is a name or a path, got {self.source!r}.")
+        if not isinstance(self.stratify, bool):
+            raise InvalidValue(f"stratify of a data spec must be true or false, got {self.stratify!r}.")
         least = {"train": 1, "valid": 1, "test": 1, "calibration": 2, "seed": 0, "size": 1}
         for name, low in least.items():
             value = getattr(self, name)
@@ -60,8 +65,8 @@ class DataSpec:
 
     @property
     def path(self) -> Path | None:
-        """Where a user's own data lie; None for a named source."""
-        return None if self.source in SOURCES else Path(self.source).expanduser()
+        """Where custom data are; None for a named source."""
+        return None if self.source in SOURCES else Path(self.source)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -75,7 +80,7 @@ class DataSpec:
             DamagedFile: not what `to_dict` writes.
         """
         names = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or set(values) | {"stratify"} != names:
             got = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise DamagedFile(f"a data spec has the entries {sorted(names)}, got {got}.")
         try:

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
+from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.files import resolve, write_files
 from ads_gym.nets.densenet import DenseNet, Transition, kept_channels, kept_sources, modules, read_out, source_widths
 from ads_gym.nets.folded import fold
 from ads_gym.nets.layout import in_chunks, memory_format
+from ads_gym.nets.tensorfile import read_safetensors, to_safetensors
 
 __all__ = ["SparseDenseNet", "build_sparse", "calibrate", "fold", "load", "save"]
 
@@ -103,7 +103,7 @@ def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
 
 
 def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
-    """Write `path`.json (config and mask) and `path`.safetensors (weights), each replaced in one step.
+    """Write `path`.json (config and mask) and `path`.safetensors (weights), both or none.
 
     Args:
         network: a sparse network.
@@ -115,20 +115,10 @@ def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
     Raises:
         StorageError: no space or no permission; what stood there before still does.
     """
-    stem, weights = saved_files(path)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    partial = weights.with_name(weights.name + ".part"), stem.with_name(stem.name + ".part")
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, partial[0])
-        partial[1].write_text(network.architecture.to_json() + "\n", encoding="utf-8")
-        partial[0].replace(weights)
-        partial[1].replace(stem)
-    except (OSError, SafetensorError) as error:
-        for leftover in partial:
-            leftover.unlink(missing_ok=True)
-        raise StorageError(f"could not write {weights}: {error}. Free some space, or choose another folder.") from error
-    return stem, weights
+    architecture, weights = saved_files(path)
+    text = network.architecture.to_json() + "\n"
+    write_files({weights: to_safetensors(network.state_dict()), architecture: text})
+    return architecture, weights
 
 
 def load(path: str | Path) -> SparseDenseNet:
@@ -140,16 +130,16 @@ def load(path: str | Path) -> SparseDenseNet:
     Raises:
         NotFound: one of the two files is missing.
         DamagedFile: one is damaged, foreign, or does not belong to the other.
+        StorageError: one may not be read.
     """
-    stem, weights = saved_files(path)
-    network = SparseDenseNet(Architecture.read(stem))
-    if not weights.exists():
-        raise NotFound(f"there are no weights {weights} beside {stem}.")
+    architecture, weights = saved_files(path)
+    network = SparseDenseNet(Architecture.read(architecture))
+    state = read_safetensors(weights, f"file of the weights of {architecture.name}:")
     try:
-        network.load_state_dict(load_file(weights))
-    except (SafetensorError, OSError, RuntimeError) as error:
+        network.load_state_dict(state)
+    except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise DamagedFile(f"{weights} does not hold the weights of {stem.name}: {reason}") from error
+        raise DamagedFile(f"{weights} does not hold the weights of {architecture.name}: {reason}") from error
     return network.eval()
 
 
@@ -190,7 +180,7 @@ def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
 
 def saved_files(path: str | Path) -> tuple[Path, Path]:
     """The architecture's and the weights' file of a network that was saved as `path`."""
-    stem = Path(path)
+    stem = resolve(path)
     if stem.suffix in {".json", ".safetensors"}:
         stem = stem.with_suffix("")
     return stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".safetensors")

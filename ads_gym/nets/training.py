@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.data.images import ImageSet, network_input
-from ads_gym.errors import DamagedFile, InvalidValue, StorageError
+from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.files import exists
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
-from ads_gym.nets.tensorfile import load_tensors
+from ads_gym.nets.tensorfile import read_tensors, write_tensors
 from ads_gym.topology import BoolArray, Scope
 
 Progress = Callable[[int, float], None]  # epochs done, mean loss of the last one in nats
@@ -119,7 +120,7 @@ def fit(
     optimizer = torch.optim.SGD(
         network.parameters(), recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True
     )
-    started = _resume(checkpoint, network, optimizer) if checkpoint and checkpoint.exists() else 0
+    started = _resume(checkpoint, network, optimizer) if checkpoint and exists(checkpoint) else 0
     for epoch in range(started, recipe.epochs):
         network.train()
         total = torch.zeros((), device=device)
@@ -138,7 +139,8 @@ def fit(
         if not math.isfinite(mean_loss):
             raise InvalidValue(f"the loss of epoch {epoch + 1} is {mean_loss}: use a lower learning rate.")
         if checkpoint is not None:
-            _write_checkpoint(checkpoint, network, optimizer, epoch + 1)
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
+            write_tensors(checkpoint, state)
         if progress is not None:
             progress(epoch + 1, mean_loss)
     network.eval()
@@ -195,23 +197,10 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, share: float) ->
         group["lr"] = recipe.learning_rate * factor
 
 
-def _write_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"could not write the checkpoint {path}: {error}. Free some space, or choose --out."
-        ) from error
-
-
 def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Load a checkpoint; returns the epochs that it has behind it."""
     try:
-        stored = load_tensors(path)
+        stored = read_tensors(path, "checkpoint")
         network.load_state_dict(stored["network"])
         optimizer.load_state_dict(stored["optimizer"])
         return int(stored["epoch"])

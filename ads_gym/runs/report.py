@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.record import Row, best_of
 from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
 from ads_gym.runs.result import Line, SearchResult
+from ads_gym.tables import make_table, print_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,11 +35,11 @@ def print_result(result: SearchResult, console: Console | None = None) -> None:
     console = console or Console()
     if result.stored is not None:
         console.print(_stored_line(result), highlight=False, markup=False, soft_wrap=True)
-    console.print(closing_table(result))
+    print_table(closing_table(result), console)
     for line in result.table:
         if line.masks > 1:
             told = f"{line.name}: mean of {line.masks} masks of the best's relative cost"
-            console.print(f"{told}; sd of their objective {line.objective_sd:.4f}", highlight=False)
+            console.print(f"{told}; sd of their objective {line.objective_sd:.4f}", highlight=False, markup=False)
     for what, path in places(result):
         console.print(f"{what:<26}{path}", highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
@@ -56,10 +56,8 @@ def _stored_line(result: SearchResult) -> str:
 
 def closing_table(result: SearchResult) -> Table:
     """Dense, chain, random masks and best side by side."""
-    table = Table(title=_title(result), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("network", vertical="bottom")
-    for name in ("objective", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters"):
-        table.add_column(name, justify="right", vertical="bottom")
+    columns = ("objective", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters")
+    table = make_table(("network",), columns, _title(result))
     for line in result.table:
         scores = (line.objective, line.accuracy, line.soft_accuracy, line.loss)
         table.add_row(

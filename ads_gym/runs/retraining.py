@@ -1,10 +1,11 @@
-"""What a search found, trained like any network: sparse and dense by one recipe, TEST read once for each."""
+"""Retraining: the network that a search found and the dense one, by one recipe; TEST is read once for each."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,14 +13,17 @@ import torch
 from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split
 from ads_gym.devices import resolve_device
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound
+from ads_gym.files import exists, is_file, locked, naming, read_bytes, read_json, resolve, to_json, write_file
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.scoring import Score, measure
 from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.training import Recipe, fit, settings_digest
-from ads_gym.tasks import Task
+from ads_gym.runs.folder import RunFolder, load_task_of
+from ads_gym.tasks import SupernetTask
 
 FORMAT = "ads-gym retraining"
+FORMAT_VERSION = 1
 NETWORKS = ("sparse", "dense")
 Watcher = Callable[[str, int, float], None]  # which network, epochs done, loss of the last epoch in nats
 
@@ -77,9 +81,9 @@ def retrain(
 ) -> RetrainReport:
     """Train the best architecture of a run and the dense network by the same recipe, `seeds` times each.
 
-    Networks and `report.json` go to a folder of the run that belongs to the recipe; whatever is there already is not
-    done again, so a killed call goes on, and more seeds extend it. TEST is read once for each network, after all are
-    trained; a second call shows the stored reading.
+    Networks and `report.json` go to a folder of the run that belongs to recipe, architecture, images and (inherited)
+    weights. What is there already is not done again, so a killed call goes on, and more seeds extend it. TEST is read
+    once for each network, after all are trained; a second call shows the stored reading.
 
     Args:
         run: the folder of a search on a task with data.
@@ -91,85 +95,126 @@ def retrain(
         watch: called after every epoch.
 
     Raises:
-        AdsGymError: no such run, settings out of range, files that cannot be used.
+        AdsGymError: no such run, settings out of range, files that cannot be used, another process that is at it.
     """
     if seeds < 1:
         raise InvalidValue(f"retraining needs at least one seed, got {seeds}.")
-    run = Path(run)
-    task, found = _found(run, data_root)
-    recipe = _recipe(task, epochs, inherit)
-    folder = run / f"retrain-{'inherit' if inherit else 'scratch'}-{settings_digest(recipe.to_dict())}"
-    networks = _read(folder / "report.json")
-    dense = Architecture(found.config, CostTable(found.config, found.scope).topology.dense(), found.scope)
-    where = resolve_device(device)
-    for seed in range(seeds):
-        for name, architecture in zip(NETWORKS, (found, dense), strict=True):
-            if (name, seed) not in networks:
-                job = replace(recipe, seed=seed)
-                path = folder / f"{name}-s{seed}"
-                trained = _train(task, architecture, job, path, inherit, where, watch and _named(watch, path.name))
-                networks[name, seed] = _entry(name, seed, architecture, measure(trained, task.images(Split.VALID)))
-                save(trained, path)
-                _write(folder, recipe, networks)
-                _checkpoint(path).unlink(missing_ok=True)
-    for (name, seed), entry in networks.items():
-        if entry.test is None:
-            network = load(folder / f"{name}-s{seed}").to(where)
-            networks[name, seed] = replace(entry, test=measure(network, task.images(Split.TEST)))
-            _write(folder, recipe, networks)
-    chosen = tuple(networks[name, seed] for name in NETWORKS for seed in range(seeds))
-    return RetrainReport(folder, recipe.to_dict(), chosen, _reads(networks))
+    run = resolve(run)
+    task, found = _read_run(run, data_root)
+    job = _Retraining.of(run, task, found, _recipe(task, epochs, inherit), inherit, resolve_device(device))
+    job.read()
+    if not job.is_done(seeds):
+        with locked(job.folder, "retraining"):
+            job.read()  # another process may have ended just now
+            job.train(seeds, watch)
+            job.read_test()
+    chosen = tuple(job.networks[name, seed] for name in NETWORKS for seed in range(seeds))
+    return RetrainReport(job.folder, job.recipe.to_dict(), chosen, _reads(job.networks))
 
 
-def _found(run: Path, data_root: Path | str | None) -> tuple[Task, Architecture]:
+@dataclass
+class _Retraining:
+    """What is trained, of what, and what is there already."""
+
+    task: SupernetTask
+    architectures: Mapping[str, Architecture]  # sparse and dense
+    recipe: Recipe
+    inherit: bool
+    device: torch.device
+    folder: Path
+    sources: Mapping[str, Any]  # what the networks are computed from: the folder belongs to these
+    networks: dict[tuple[str, int], Retrained] = field(default_factory=dict)  # by name and seed
+
+    @classmethod
+    def of(
+        cls, run: Path, task: SupernetTask, found: Architecture, recipe: Recipe, inherit: bool, device: torch.device
+    ) -> Self:
+        """The retraining of what a run found; nothing is read of its folder yet."""
+        sources = {
+            "recipe": recipe.to_dict(),
+            "architecture": found.to_json(),
+            "data": [task.images(split).digest for split in Split],
+            "weights": sha256(read_bytes(task.files.weights, "weights file")).hexdigest() if inherit else None,
+        }
+        folder = run / f"retrain-{'inherit' if inherit else 'scratch'}-{settings_digest(sources)}"
+        dense = Architecture(found.config, found.topology.dense(), found.scope)
+        return cls(task, {"sparse": found, "dense": dense}, recipe, inherit, device, folder, sources)
+
+    @property
+    def report(self) -> Path:
+        """Where the scores are."""
+        return self.folder / "report.json"
+
+    def read(self) -> None:
+        """Read what earlier calls left."""
+        self.networks = _read_report(self.report)
+
+    def write(self) -> None:
+        """Write the report."""
+        rows = [asdict(entry) | {"valid": entry.valid, "test": entry.test} for entry in self.networks.values()]
+        values = {**self.sources, "test_reads": _reads(self.networks), "networks": rows}
+        write_file(self.report, to_json(FORMAT, FORMAT_VERSION, values) + "\n")
+
+    def is_done(self, seeds: int) -> bool:
+        """Whether all networks are trained and have their TEST scores."""
+        asked = {(name, seed) for name in NETWORKS for seed in range(seeds)}
+        return asked <= set(self.networks) and _reads(self.networks) == len(self.networks)
+
+    def train(self, seeds: int, watch: Watcher | None) -> None:
+        """Train, score on VALID and save each network that is not there yet."""
+        for seed in range(seeds):
+            for name, architecture in self.architectures.items():
+                if (name, seed) not in self.networks:
+                    path = self.folder / f"{name}-s{seed}"
+                    network = self._train(architecture, seed, path, watch)
+                    valid = measure(network, self.task.images(Split.VALID))
+                    self.networks[name, seed] = _entry(name, seed, architecture, valid)
+                    save(network, path)
+                    self.write()
+                    _checkpoint(path).unlink(missing_ok=True)
+
+    def read_test(self) -> None:
+        """Score each network on TEST that was not yet."""
+        for (name, seed), entry in self.networks.items():
+            if entry.test is None:
+                network = load(self.folder / f"{name}-s{seed}").to(self.device)
+                self.networks[name, seed] = replace(entry, test=measure(network, self.task.images(Split.TEST)))
+                self.write()
+
+    def _train(self, architecture: Architecture, seed: int, path: Path, watch: Watcher | None) -> SparseDenseNet:
+        torch.manual_seed(seed)
+        network = self.task.inherit(architecture) if self.inherit else SparseDenseNet(architecture)
+        network.to(self.device)
+        progress = None if watch is None else partial(watch, path.name)
+        recipe = replace(self.recipe, seed=seed)
+        fit(network, self.task.images(Split.TRAIN), recipe, _checkpoint(path), progress)
+        return network
+
+
+def _read_run(run: Path, data_root: Path | str | None) -> tuple[SupernetTask, Architecture]:
     """The task of a run, and the best architecture that it found."""
-    manifest = run / "manifest.json"
-    if not manifest.is_file():
+    folder = RunFolder(run)
+    if not is_file(folder.manifest) or (manifest := folder.read()) is None:
         raise NotFound(f"{run} is no run folder: it has no manifest.json. Give the folder that ads-gym search wrote.")
-    try:
-        stored = json.loads(manifest.read_text(encoding="utf-8"))
-        name, stored_root = stored["settings"]["task"], stored.get("data_root")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(f"{manifest} is damaged or not a run's: {error}") from error
-    task = Task.load(name, data_root or stored_root)
-    if task.data is None:
-        raise InvalidValue(f"the run {run} played on {task.name!r}, which has no data and no network to train.")
-    architecture = Architecture.read(run / "best.json")
+    task = load_task_of(manifest, run, data_root)
+    if not isinstance(task, SupernetTask):
+        raise InvalidValue(f"the run {run} is about {task.name!r}, which has no images and no network to train.")
+    architecture = Architecture.read(folder.best)
     if architecture.config != task.config:
-        raise InvalidValue(f"{run / 'best.json'} is of another network than task {task.name!r}: was it trained anew?")
+        raise InvalidValue(f"{folder.best} is of another network than task {task.name!r}: was it trained anew?")
     return task, architecture
 
 
-def _recipe(task: Task, epochs: int, inherit: bool) -> Recipe:
-    """The supernet's augmentation and batches; the usual learning rate, or a fifth of it for inherited weights."""
+def _recipe(task: SupernetTask, epochs: int, inherit: bool) -> Recipe:
+    """The supernet's augmentation and batches; the preset learning rate, or a fifth of it for inherited weights."""
     made = task.record.get("recipe", {})
     kept = {name: made[name] for name in ("batch_size", "shift", "flip") if name in made}
     return Recipe(epochs=epochs, learning_rate=0.02 if inherit else 0.1, **kept)
 
 
-def _train(
-    task: Task,
-    architecture: Architecture,
-    recipe: Recipe,
-    path: Path,
-    inherit: bool,
-    device: torch.device,
-    progress: Callable[[int, float], None] | None,
-) -> SparseDenseNet:
-    torch.manual_seed(recipe.seed)
-    network = task.inherit(architecture) if inherit else SparseDenseNet(architecture)
-    network.to(device)
-    fit(network, task.images(Split.TRAIN), recipe, _checkpoint(path), progress)
-    return network
-
-
 def _checkpoint(path: Path) -> Path:
     """Of the training of the network that is saved at `path`."""
     return path.with_name(path.name + ".checkpoint.pt")
-
-
-def _named(watch: Watcher, name: str) -> Callable[[int, float], None]:
-    return lambda epoch, loss: watch(name, epoch, loss)
 
 
 def _entry(name: str, seed: int, architecture: Architecture, valid: Score) -> Retrained:
@@ -192,28 +237,18 @@ def _reads(networks: Mapping[tuple[str, int], Retrained]) -> int:
     return sum(entry.test is not None for entry in networks.values())
 
 
-def _write(folder: Path, recipe: Recipe, networks: Mapping[tuple[str, int], Retrained]) -> None:
-    rows = [asdict(entry) | {"valid": entry.valid, "test": entry.test} for entry in networks.values()]
-    report = {"format": FORMAT, "recipe": recipe.to_dict(), "test_reads": _reads(networks), "networks": rows}
-    partial = folder / "report.json.part"
-    try:
-        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        partial.replace(folder / "report.json")
-    except OSError as error:
-        raise StorageError(f"could not write {folder / 'report.json'}: {error}. Free some space.") from error
-
-
-def _read(path: Path) -> dict[tuple[str, int], Retrained]:
-    if not path.exists():
+def _read_report(path: Path) -> dict[tuple[str, int], Retrained]:
+    if not exists(path):
         return {}
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if report["format"] != FORMAT:
-            raise ValueError(f"its format is {report['format']!r}")
-        entries = [
-            Retrained(**row | {"valid": Score(*row["valid"]), "test": row["test"] and Score(*row["test"])})
-            for row in report["networks"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(f"{path} cannot be used ({error}): move it away to train these networks anew.") from error
+    values = read_json(path, FORMAT, FORMAT_VERSION, "report of a retraining")
+    with naming(path, "report of a retraining"):
+        try:
+            entries = [
+                Retrained(**row | {"valid": Score(*row["valid"]), "test": row["test"] and Score(*row["test"])})
+                for row in values["networks"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"an entry is missing or of another type ({error}). Move it away to train anew."
+            ) from error
     return {(entry.network, entry.seed): entry for entry in entries}

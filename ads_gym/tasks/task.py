@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import SOURCES, DataSpec, Split
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.files import exists, file_errors, is_file, resolve
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED
 from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
@@ -53,20 +54,20 @@ class SupernetTask(Task):
     @classmethod
     def find(cls, name: str | Path, data_root: Path | str | None = None) -> "SupernetTask":
         """See `Task.load`: any name or folder that is of no other kind is expected here."""
-        root = None if data_root is None else Path(data_root).expanduser().absolute()
+        root = None if data_root is None else resolve(data_root)
         if isinstance(name, str) and _is_plain(name):
             folder = _named_folder(name)
-            if task_files(folder, name).description.is_file():
+            if is_file(task_files(folder, name).description):
                 return _from_folder(folder, name, root)
             if name in SOURCES:
                 raise NotFound(
                     f"task {name!r} has no supernet yet in {tasks_home() / name}. Train one: "
                     f"ads-gym train-supernet --task {name}"
                 )
-            if not Path(name).exists():
+            if not exists(Path(name)):
                 known = [entry.name for entry in task_names()]
                 raise unknown_name("task (and there is no folder of that name)", name, known)
-        path = Path(name).expanduser().absolute()
+        path = resolve(name)
         return _from_folder(path, path.name, root)
 
     @property
@@ -76,7 +77,7 @@ class SupernetTask(Task):
 
     def with_data_root(self, data_root: Path | str) -> "SupernetTask":
         """Return the same task with its data sets looked for elsewhere."""
-        return replace(self, data_root=Path(data_root).expanduser().absolute())
+        return replace(self, data_root=resolve(data_root))
 
     def images(self, split: Split) -> "ImageSet":
         """The images of a split, uint8 [n, c, h, w], on the CPU; read once in a process, so leave them as they are.
@@ -106,20 +107,11 @@ class SupernetTask(Task):
         """The supernet's weights and buffers by name.
 
         Raises:
-            NotFound, DamagedFile: no such file, or not safetensors.
+            NotFound, DamagedFile, StorageError: no such file, not safetensors, or one that may not be read.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from ads_gym.nets.tensorfile import read_safetensors
 
-        path = self.files.weights
-        try:
-            return load_file(path)
-        except FileNotFoundError as error:
-            raise NotFound(f"the weights {path} of task {self.name!r} are missing.") from error
-        except PermissionError as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
-        except (SafetensorError, OSError, ValueError) as error:
-            raise DamagedFile(f"{path} is damaged, or no safetensors file: {error}") from error
+        return read_safetensors(self.files.weights, f"file of the weights of task {self.name!r}:")
 
     def supernet(self) -> "DenseNet":
         """The trained network with every connection, in eval mode, on the CPU; a new one at every call.
@@ -186,7 +178,8 @@ class TaskEntry(NamedTuple):
 
 def task_names() -> list[TaskEntry]:
     """Every task that has a name, where it is or would be, and whether its supernet is there."""
-    trained = sorted(path.parent.name for path in tasks_home().glob("*/task.json"))
+    with file_errors(tasks_home()):
+        trained = sorted(path.parent.name for path in tasks_home().glob("*/task.json"))
     own = [name for name in trained if name not in SOURCES and name not in PLANTED]
     entries = []
     for name in (*SOURCES, *own):
@@ -216,25 +209,24 @@ def save_task(
         InvalidValue: a record that JSON cannot hold.
         StorageError: no space or no permission; a task that was there before is still there.
     """
-    from safetensors.torch import save
+    from ads_gym.nets.tensorfile import to_safetensors
 
     if data.path is not None:
-        data = replace(data, source=str(data.path.absolute()))
-    folder = Path(folder).expanduser().absolute()
-    tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state_dict.items()}
-    write_task(folder, Description(name, config, data, record), save(tensors, {"format": "pt"}))
+        data = replace(data, source=str(resolve(data.path)))
+    folder = resolve(folder)
+    write_task(folder, Description(name, config, data, record), to_safetensors(state_dict))
     return _from_folder(folder, name, None)
 
 
 def _from_folder(folder: Path, name: str, data_root: Path | None) -> SupernetTask:
     files = task_files(folder, name)
-    if not files.description.is_file():
+    if not is_file(files.description):
         raise NotFound(
             f"there is no task in {folder}: expected {files.description.name} and {files.weights.name} in it. "
             "Make a task of your own data: ads-gym train-supernet --data PATH --out FOLDER"
         )
     description = read_description(files.description)
-    if not files.weights.is_file():
+    if not is_file(files.weights):
         raise NotFound(f"{files.description} is there, and its weights {files.weights} are missing. Train it again.")
     return SupernetTask(description.name, description.config, description.data, folder, description.record, data_root)
 
@@ -247,4 +239,4 @@ def _is_plain(name: str) -> bool:
 def _named_folder(name: str) -> Path:
     """Where a task of this name is or would be: what a user trained goes before what ships with ads-gym."""
     folder = tasks_home() / name
-    return PACKAGED if name == "digits" and not task_files(folder, name).description.is_file() else folder
+    return PACKAGED if name == "digits" and not is_file(task_files(folder, name).description) else folder

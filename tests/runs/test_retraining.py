@@ -2,15 +2,26 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import ads_gym
-from ads_gym.architecture import Architecture
-from ads_gym.data.splits import Split
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound
+from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.data.splits import DataSpec, Split
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
+from ads_gym.files import locked, to_json
 from ads_gym.nets.cost import CostTable
+from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.scoring import measure
+from ads_gym.nets.sparse import SparseDenseNet
+from ads_gym.runs import retraining
+from ads_gym.runs.folder import FORMAT, FORMAT_VERSION
 from ads_gym.runs.retraining import retrain
-from ads_gym.tasks import Task
+from ads_gym.tasks import Task, save_task
+
+
+def write_manifest(folder, task, **more):
+    text = to_json(FORMAT, FORMAT_VERSION, {"settings": {"task": str(task)}, **more})
+    (folder / "manifest.json").write_text(text)
 
 
 @pytest.fixture
@@ -19,7 +30,7 @@ def run(tmp_path):
     task = Task.load("digits")
     mask = CostTable(task.config).random_mask(np.random.default_rng(0), 0.5)
     (tmp_path / "best.json").write_text(Architecture(task.config, mask).to_json())
-    (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"task": "digits"}}))
+    write_manifest(tmp_path, "digits")
     return tmp_path
 
 
@@ -40,11 +51,12 @@ def test_test_is_read_once_and_more_seeds_extend(run, monkeypatch):
     before = (first.folder / "report.json").read_bytes()
     assert retrain(run, epochs=1, seeds=1, device="cpu").networks == first.networks
     assert (first.folder / "report.json").read_bytes() == before
-    asked = []
-    real = Task.images
-    monkeypatch.setattr(Task, "images", lambda task, split: (asked.append(split), real(task, split))[1])
+    scored, test = [], len(Task.load("digits").images(Split.TEST))
+    monkeypatch.setattr(
+        retraining, "measure", lambda net, images: (scored.append(len(images)), measure(net, images))[1]
+    )
     more = retrain(run, epochs=1, seeds=2, device="cpu")
-    assert asked.count(Split.TEST) == 2 and more.test_reads == 4
+    assert scored.count(test) == 2 and more.test_reads == 4
     assert more.networks[0] == first.networks[0]
     assert json.loads((more.folder / "report.json").read_text())["test_reads"] == 4
 
@@ -76,9 +88,62 @@ def test_what_is_no_run_is_told(run):
     (report.folder / "report.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"report\.json"):
         retrain(run, epochs=1, seeds=1, device="cpu")
-    (run / "manifest.json").write_text(json.dumps({"settings": {"task": "planted-45"}}))
+    write_manifest(run, "planted-45")
     with pytest.raises(InvalidValue, match="no data"):
         retrain(run)
     (run / "manifest.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"manifest\.json"):
         retrain(run)
+
+
+def test_a_longer_search_has_its_new_network_retrained(run):
+    """And more seeds never average two architectures."""
+    first = retrain(run, epochs=1, seeds=1, device="cpu")
+    task = Task.load("digits")
+    better = Architecture(task.config, CostTable(task.config).random_mask(np.random.default_rng(1), 0.3))
+    (run / "best.json").write_text(better.to_json())
+    second = retrain(run, epochs=1, seeds=2, device="cpu")
+    assert second.folder != first.folder
+    sparse = [network for network in second.networks if network.network == "sparse"]
+    assert {network.parameters for network in sparse} == {sum(p.numel() for p in SparseDenseNet(better).parameters())}
+    for seed in range(2):
+        assert ads_gym.load(second.folder / f"sparse-s{seed}").architecture == better
+
+
+@pytest.mark.parametrize("inherit", [False, True])
+def test_other_images_or_weights_are_another_retraining(run, tmp_path, inherit):
+    """Where weights are inherited; from scratch, only the images count."""
+    config = DenseNetConfig((2, 2), 2, 4, image_shape=(1, 8, 8), classes=2)
+    rng = np.random.default_rng(0)
+    data = tmp_path / "mine.npz"
+    spec = DataSpec(str(data), None, 10, 10, calibration=10)
+
+    def make(weights, images):
+        np.savez(data, images=images, labels=np.arange(60) % 2)
+        torch.manual_seed(weights)
+        save_task(tmp_path / "task", "t", config, spec, DenseNet(config).state_dict(), {"recipe": {"batch_size": 8}})
+        return retrain(run, epochs=1, seeds=1, inherit=inherit, device="cpu").folder
+
+    write_manifest(run, tmp_path / "task")
+    (run / "best.json").write_text(Architecture(config, [True, False]).to_json())
+    images = [rng.integers(0, 256, (60, 8, 8)).astype(np.uint8) for _ in range(2)]
+    first = make(0, images[0])
+    assert make(0, images[0]) == first
+    assert make(0, images[1]) != first
+    assert (make(1, images[0]) == first) is not inherit
+
+
+def test_two_retrainings_at_once(run):
+    report = retrain(run, epochs=1, seeds=1, device="cpu")
+    with locked(report.folder, "retraining"):
+        assert retrain(run, epochs=1, seeds=1, device="cpu").networks == report.networks  # shown, not made
+        with pytest.raises(StorageError, match=r"another process is retraining"):
+            retrain(run, epochs=1, seeds=2, device="cpu")
+
+
+def test_a_report_says_what_it_was_computed_from(run):
+    report = retrain(run, epochs=1, seeds=1, device="cpu")
+    values = json.loads((report.folder / "report.json").read_text())
+    assert (values["format"], values["version"]) == ("ads-gym retraining", 1)
+    assert Architecture.from_json(values["architecture"]) == Architecture.read(run / "best.json")
+    assert values["weights"] is None and len(values["data"]) == 3
