@@ -42,6 +42,12 @@ class Evaluator(Protocol):
         """One Metrics for each of masks bool[n, E]; a mask's do not depend on the other masks."""
 
 
+def provenance(evaluator: Evaluator) -> dict[str, str]:
+    """What the metrics of `evaluator` depend on, by name: its `provenance` if it has one, else its fingerprint."""
+    found: dict[str, str] | None = getattr(evaluator, "provenance", None)
+    return {"evaluator": evaluator.fingerprint} if found is None else dict(found)
+
+
 class EvaluatorWrapper:
     """The part of an evaluator that one which wraps another leaves as it is; `evaluate` is what it adds.
 

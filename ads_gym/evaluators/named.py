@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ads_gym.architecture import DenseNetConfig
+from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.imports import import_object
@@ -17,8 +18,8 @@ def find_evaluator(task: "Task", scope: Scope, device: str = "auto", spec: str |
     if spec is None and task.data is not None:
         from ads_gym.evaluators.inherited import InheritedEvaluator
 
-        inherited: Evaluator = InheritedEvaluator.of(task, scope, device=device)
-        return inherited
+        valid = task.images(Split.VALID)
+        return InheritedEvaluator(task.supernet(), task.calibration(), valid, scope, device)
     spec = "planted:linear:0" if spec is None else spec
     if spec.partition(":")[0] == "planted":
         return _planted(spec, task.config, scope)
