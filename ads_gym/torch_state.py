@@ -7,7 +7,7 @@ whole process (oneDNN, float32 precision) is set by the first that enters and re
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -35,9 +35,9 @@ def isolated(device: torch.device) -> Iterator[None]:
         ForkedProcess: this process was forked from one in which torch had computed on several threads or on a GPU.
     """
     _process.check(device)
-    with _SETTINGS[device.type].held(), torch.inference_mode(False), torch.no_grad():
-        with torch.autocast(device.type, enabled=False):
-            yield
+    no_autocast = torch.autocast(device.type, enabled=False)
+    with _SETTINGS[device.type].held(), torch.inference_mode(False), torch.no_grad(), no_autocast:
+        yield
 
 
 def use_one_thread() -> None:
@@ -50,10 +50,9 @@ def use_one_thread() -> None:
     torch.get_num_threads()  # a thread takes over the process's number at its first use of torch: have that over with
     threadpool_limits(1, user_api="openmp")
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    try:  # MKL keeps a number of its own for each thread, if torch.set_num_threads was called before
+    with suppress(OSError, AttributeError):  # a torch without MKL
+        # MKL has a number of its own for each thread, if torch.set_num_threads was called before.
         ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local(1)
-    except (OSError, AttributeError):  # a torch without MKL
-        pass
 
 
 class Setting(Protocol):

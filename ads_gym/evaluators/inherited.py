@@ -1,10 +1,10 @@
 """Inherited accuracy: an architecture with the supernet's weights, no training, BatchNorm statistics of its own.
 
-Method. A batch of masks is sorted. Traversals of its prefix trie (`ads_gym.evaluators.prefix_trie`) take the calibration
-images through all masks and keep, for each mask, a few numbers: the statistics of every node. Then VALID goes the same
-way, chunk by chunk, with these. So memory is a chunk times a path for each traversal, whatever the number of images and
-masks; small traversals are kept for the next batch. Every operation on a mask is the same whatever else is in the batch
-or came before, and so are its bits.
+Method. A batch of masks is sorted. Traversals of its prefix trie (`ads_gym.evaluators.prefix_trie`) compute the maps of
+the calibration images under all masks and keep, for each mask, a few numbers: the statistics of every node. With these,
+the maps of VALID are computed the same way, chunk by chunk. So memory is a chunk times a path for each traversal,
+whatever the number of images and masks; small traversals are kept for the next batch. Every operation on a mask is the
+same whatever else is in the batch or came before, and so are its bits.
 
 On a CPU, traversals run in parallel on the evaluator's own threads, as many as torch may use, and each operation on one
 of them: so the number of threads changes no bit either. Nor does anything else that the calling program sets in torch

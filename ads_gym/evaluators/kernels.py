@@ -167,7 +167,7 @@ def convolution(weight: Tensor, size: tuple[int, int]) -> Convolution:
 
 
 def average_pool(maps: Tensor) -> Tensor:
-    """Pool [n, c, h, w] -> [n, c, h // 2, w // 2] by averages of 2x2 pixels; in slices, four times `avg_pool2d`'s speed."""
+    """Average 2x2 pixels, [n, c, h, w] -> [n, c, h // 2, w // 2]; in slices, four times `avg_pool2d`'s speed."""
     height, width = maps.shape[2] // 2 * 2, maps.shape[3] // 2 * 2
     upper, lower = maps[:, :, 0:height:2, :width], maps[:, :, 1:height:2, :width]
     rows = upper + lower
