@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Find a device by its name."""
 
 import torch
 
@@ -10,7 +10,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
     Raises:
         InvalidValue: no such kind of device.
-        DeviceUnavailable: this machine has none.
+        DeviceUnavailable: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

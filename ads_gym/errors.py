@@ -38,6 +38,10 @@ class DeviceUnavailable(AdsGymError, RuntimeError):
     """A device that this machine does not have."""
 
 
+class ForkedProcess(AdsGymError, RuntimeError):
+    """A process made by fork, in which torch would hang: start it by spawn."""
+
+
 class BudgetExhausted(AdsGymError):
     """The run has spent its evaluations or its episodes. `search` catches it; an agent need not."""
 

@@ -1,4 +1,4 @@
-"""`ads-gym bench`: what it prints, and how it answers what it cannot use."""
+"""`ads-gym throughput`: what it prints, and how it answers what it cannot use."""
 
 import pytest
 from commands import run_here
@@ -7,15 +7,15 @@ from commands import run_here
 @pytest.fixture
 def run(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    return lambda *arguments: run_here(capsys, "bench", *arguments)
+    return lambda *arguments: run_here(capsys, "throughput", *arguments)
 
 
 def test_it_prints_rates_shares_and_memory(run):
     done = run("--masks", 2, "--device", "cpu")
     assert (done.code, done.err) == (0, "")
-    head, machine, *table, memory = [line.strip() for line in done.out.splitlines() if line.strip()]
+    head, peaks, *table, memory = [line.strip() for line in done.out.splitlines() if line.strip()]
     assert head.startswith("digits: 45 decisions, 500 VALID and 500 calibration images, float32, cpu, CPU threads: ")
-    assert all(f"{what} " in machine for what in ("matrix product", "convolution", "memory")) and "GFLOP/s" in machine
+    assert all(f"{what} " in peaks for what in ("matrix product", "convolution", "memory")) and "GFLOP/s" in peaks
     assert table[0].split() == ["ms", "a", "of", "of", "of"]
     assert table[1].split() == [
         "masks",
@@ -30,7 +30,7 @@ def test_it_prints_rates_shares_and_memory(run):
     ]
     assert [row.split()[0] for row in table[3:]] == ["random", "neighbours", "converging"]
     assert all(row.count("%") == 4 and " 0.00 " not in row for row in table[3:])
-    assert memory.startswith("memory at most ") and "MiB" in memory
+    assert memory.startswith("peak memory ") and "MiB" in memory
 
 
 @pytest.mark.parametrize(

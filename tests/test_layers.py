@@ -19,8 +19,8 @@ LAYERS = [  # of modules and packages, from the top; a layer imports from those 
     {"nets"},
     {"data"},
     {"architecture", "database"},
-    {"topology", "devices"},
-    {"files"},
+    {"topology", "devices", "torch_state"},
+    {"files", "tables"},
     {"imports"},
     {"errors"},
 ]

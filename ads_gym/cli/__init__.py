@@ -9,7 +9,7 @@ from ads_gym.cli.latency import latency
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
 from ads_gym.cli.show import agents, show, tasks
-from ads_gym.cli.throughput import bench
+from ads_gym.cli.throughput import throughput
 from ads_gym.cli.train_supernet import train_supernet
 
 __all__ = ["app", "main"]
@@ -18,7 +18,7 @@ app.command()(search)
 app.command()(retrain)
 app.command()(show)
 app.command()(latency)
-app.command()(bench)
+app.command()(throughput)
 app.command()(tasks)
 app.command()(agents)
 app.command("train-supernet")(train_supernet)

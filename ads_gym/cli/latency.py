@@ -24,10 +24,10 @@ def latency(
     fold: Annotated[bool, typer.Option(help="Fold BatchNorm into the convolutions of both networks.")] = True,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure how long a sparse network takes, and the dense one beside it, in float32.
+    """Measure the latency of a sparse network and of the dense one, in float32.
 
-    Weights are random, for the time does not depend on them. The two take
-    turns; each time is a median, with 10th and 90th percentile behind it.
+    Weights are random, for the time does not depend on them. The two networks
+    take turns; each time is a median, with 10th and 90th percentile behind it.
     """
     from rich.console import Console
 
@@ -50,7 +50,7 @@ def latency(
     first, console = measured[0], Console()
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
-    print(f"relative MACs {first.relative_macs:.3f}: a ratio of {1 / first.relative_macs:.2f} is what the work says")
+    print(f"relative MACs {first.relative_macs:.3f}: in proportion to the work, {1 / first.relative_macs:.2f} times as fast")
     print_table(_table(measured), console)
     for line in measured:
         if line.verdict:
@@ -62,9 +62,14 @@ def _table(measured: "list[Latency]") -> "Table":
 
     table = make_table((), ("batch", "dense, ms", "sparse, ms", "dense / sparse"))
     for line in measured:
-        table.add_row(str(line.batch), _told(line.dense, 1e3), _told(line.sparse, 1e3), _told(line.ratio))
+        table.add_row(
+            str(line.batch),
+            _format_spread(line.dense, 1e3),
+            _format_spread(line.sparse, 1e3),
+            _format_spread(line.ratio),
+        )
     return table
 
 
-def _told(spread: "Spread", unit: float = 1.0) -> str:
+def _format(spread: "Spread", unit: float = 1.0) -> str:
     return f"{spread.median * unit:.2f} ({spread.low * unit:.2f}-{spread.high * unit:.2f})"

@@ -1,4 +1,4 @@
-"""`ads-gym bench`."""
+"""`ads-gym throughput`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,60 +9,64 @@ from ads_gym.cli.options import DataRootOption, DeviceOption, TaskOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ads_gym.evaluators.throughput import Bench
+    from ads_gym.evaluators.throughput import Throughput
 
 
-def bench(
+def throughput(
     task: TaskOption = "digits",
     masks: Annotated[int, typer.Option(help="Of each kind, in each of three repeats.")] = 64,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
 ) -> None:
-    """Measure how many masks a second a task's evaluator scores here, and how near that is to what the machine can do.
+    """Measure how many masks per second a task's evaluator scores, and how near that is to the machine's peak rates.
 
-    Masks at random (half the connections), neighbours of one mask (one or two
-    flips), and those of a policy that converges. "work" is what was computed
-    in convolutions and products, as a share of what the masks would take one
-    by one. "of memory" above 100 % means that caches held what was read.
+    Masks are random (half the connections), neighbours of one mask (one or
+    two flips), and those of a policy that converges. "work" is the computed
+    operations in convolutions and products, as a share of what the masks need
+    one by one. "of memory" above 100 % means that caches held what was read.
     """
     from rich.console import Console
 
-    from ads_gym.evaluators.throughput import measure_evaluator
+    from ads_gym.data.splits import Split
+    from ads_gym.evaluators.throughput import measure_throughput
     from ads_gym.tables import print_table
     from ads_gym.tasks import Task
 
-    found = measure_evaluator(Task.load(task, data_root), device, masks)
-    machine = found.machine
+    loaded = Task.load(task, data_root)
+    images = loaded.calibration(), loaded.images(Split.VALID)
+    measured = measure_throughput(loaded.supernet(), *images, device, masks)
+    peak = measured.roofline
     print(
-        f"{task}: {found.decisions} decisions, {found.valid:,} VALID and {found.calibration:,} calibration images, "
-        f"float32, {found.device}, CPU threads: {found.threads}"
+        f"{task}: {measured.decisions} decisions, {measured.valid:,} VALID and {measured.calibration:,} calibration "
+        f"images, float32, {measured.device}, CPU threads: {measured.threads}"
     )
     print(
-        f"the machine's best: matrix product {machine.product / 1e9:,.0f} GFLOP/s, "
-        f"convolution {machine.convolution / 1e9:,.0f} GFLOP/s, memory {machine.bandwidth / 1e9:,.0f} GB/s"
+        f"peak rates: matrix product {peak.product / 1e9:,.0f} GFLOP/s, "
+        f"convolution {peak.convolution / 1e9:,.0f} GFLOP/s, memory {peak.bandwidth / 1e9:,.0f} GB/s"
     )
-    print_table(_table(found), Console())
-    if found.peak:
-        print(f"memory at most {found.peak / 2**20:,.0f} MiB; the evaluator and its work: {found.growth / 2**20:,.0f}")
+    print_table(_table(measured), Console())
+    if measured.peak_memory:
+        added = f"{measured.added_memory / 2**20:,.0f} MiB"
+        print(f"peak memory {measured.peak_memory / 2**20:,.0f} MiB, of which the evaluator and its work: {added}")
 
 
-def _table(found: "Bench") -> "Table":
+def _table(measured: "Throughput") -> "Table":
     from ads_gym.tables import make_table
 
     columns = ("masks/s (range)", "ms a\nmask", "work", "GFLOP/s", "of\nconvolution", "of\nproduct", "of\nmemory")
     table = make_table(("masks",), columns)
-    for pace in found.paces:
+    for timing in measured.timings:
         shares = (
-            pace.operations / found.machine.convolution,
-            pace.operations / found.machine.product,
-            pace.traffic / found.machine.bandwidth,
+            timing.operations / measured.roofline.convolution,
+            timing.operations / measured.roofline.product,
+            timing.traffic / measured.roofline.bandwidth,
         )
         table.add_row(
-            pace.kind,
-            f"{pace.rate:,.1f} ({min(pace.rates):,.1f}-{max(pace.rates):,.1f})",
-            f"{1e3 / pace.rate:.2f}",
-            f"{pace.work.operations / pace.needed:.0%}",
-            f"{pace.operations / 1e9:.1f}",
+            timing.kind,
+            f"{timing.rate:,.1f} ({min(timing.rates):,.1f}-{max(timing.rates):,.1f})",
+            f"{1e3 / timing.rate:.2f}",
+            f"{timing.work.operations / timing.needed:.0%}",
+            f"{timing.operations / 1e9:.1f}",
             *(f"{share:.0%}" for share in shares),
         )
     return table

@@ -1,65 +1,66 @@
-"""Inherited accuracy: an architecture with the supernet's weights, no training, BatchNorm statistics its own.
+"""Inherited accuracy: an architecture with the supernet's weights, no training, BatchNorm statistics of its own.
 
-How it is computed. A batch of masks is sorted. Walks (`ads_gym.evaluators.prefix_trie`) take the calibration images through
-all of them and leave, for each mask, a few numbers: the statistics of every node. Then VALID goes the same way, chunk
-by chunk, with these. So memory is a chunk times a path for each walk, whatever the number of images and masks; walks
-that need little stay where they are until the next batch. Every operation on a mask is the same whatever else is in the
-batch or came before, and so are its bits.
+Method. A batch of masks is sorted. Traversals of its prefix trie (`ads_gym.evaluators.prefix_trie`) compute the maps of
+the calibration images under all masks and keep, for each mask, a few numbers: the statistics of every node. With these,
+the maps of VALID are computed the same way, chunk by chunk. So memory is a chunk times a path for each traversal,
+whatever the number of images and masks; small traversals are kept for the next batch. Every operation on a mask is the
+same whatever else is in the batch or came before, and so are its bits.
 
-On a CPU, walks run side by side, one on each of the threads that torch may use, and each operation on one of them: so
-the number of threads changes no bit either.
+On a CPU, traversals run in parallel on the evaluator's own threads, as many as torch may use, and each operation on one
+of them: so the number of threads changes no bit either. Nor does anything else that the calling program sets in torch
+(`ads_gym.torch_state`).
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import chain, islice, product
-from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data.splits import ImageSet, network_input
+from ads_gym.data.images import ImageSet, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
-from ads_gym.evaluators.decomposition import Node, Parts, Sources, Statistics, numbers_an_image
-from ads_gym.evaluators.prefix_trie import Walk, shared_out
+from ads_gym.evaluators.decomposition import Decomposition, Node, Statistics, copy_weights, values_per_image
+from ads_gym.evaluators.prefix_trie import Key, Traversal, split_by_work
+from ads_gym.evaluators.workers import WorkerPool
 from ads_gym.nets.cost import CostTable, readers_macs
 from ads_gym.nets.densenet import DenseNet, kept_sources
 from ads_gym.nets.scoring import score_logits
 from ads_gym.topology import BoolArray, Scope, Topology
+from ads_gym.torch_state import isolated
 
-ARITHMETIC = 6  # goes up when the same mask may come out with other last bits
+ARITHMETIC = 6  # goes up when the last bits of a mask's metrics may change
 MEMORY_LIMIT = 1 << 30  # bytes, on a CPU
-GPU_SHARE = 4  # on a GPU, this part of all its memory: the more images at once, the better it is filled
-KEPT_SHARE = 8  # walks over calibration are kept that hold no more than this part of the limit; so are those over VALID
+GPU_FRACTION = 4  # on a GPU, 1 / 4 of its memory: the more images at once, the better it is used
+CACHE_FRACTION = 8  # kept traversals of calibration hold at most 1 / 8 of the limit, those of VALID another 1 / 8
 CHUNK_BYTES = 5 << 18  # of the largest map that a layer makes of one chunk of VALID: it stays in the cache
-LEAST_CHUNK = 8  # images: of fewer, the small maps of late blocks would cost more in calls than in arithmetic
-_CUDNN = Lock()
-Job = TypeVar("Job")
+MIN_CHUNK = 8  # images: with fewer, calls on the small maps of late blocks would cost more than their arithmetic
 Result = TypeVar("Result")
 
 
 class InheritedEvaluator(BaseEvaluator):
-    """Masks in, inherited metrics on VALID out, on a CPU or a GPU.
+    """Computes the inherited metrics of masks on VALID, on a CPU or a GPU.
+
+    It pickles as its arguments: a copy in another process computes everything anew.
 
     Args:
         supernet: trained; its weights are copied.
-        calibration: the images on which an architecture's BatchNorm statistics are re-estimated.
-        valid: the images that are scored.
-        scope: which skip connections a mask speaks of.
+        calibration: images on which an architecture's BatchNorm statistics are re-estimated.
+        valid: images that are scored: those of Split.VALID where the metrics are rewards.
+        scope: of the masks.
         device: "cpu", "cuda", "cuda:1", or "auto": CUDA where there is one.
         dtype: of weights and feature maps.
-        memory_limit: bytes that feature maps may take while masks are evaluated; between batches a quarter of it. It
-            never fails: with less, more is computed twice, fewer walks go side by side, and at last VALID goes in
-            smaller chunks. (The maps of the calibration images are needed at once, whatever the limit, and BatchNorm's
-            scale and shift take as much as a few images.) None: 1 GiB on a CPU, a quarter of a GPU's memory.
+        memory_limit: bytes that feature maps may take during an evaluation; between evaluations a quarter of it. It
+            never fails: with less, more is computed twice, fewer traversals run in parallel, and at last VALID is split
+            into smaller chunks. (The maps of all calibration images are needed at once, whatever the limit, and scale
+            and shift of BatchNorms take as much as a few images.) None: 1 GiB on a CPU, a quarter of a GPU's memory.
 
     Raises:
         DeviceUnavailable: this machine has no such device.
+        ForkedProcess: this process was made by fork and would hang.
     """
 
     def __init__(
@@ -76,156 +77,146 @@ class InheritedEvaluator(BaseEvaluator):
         self.config: DenseNetConfig = supernet.config
         self.topology = Topology(self.config.blocks, Scope(scope))
         self._cost, self._macs = CostTable(self.config, self.topology.scope), readers_macs(self.config)
-        self._memory_limit = usual_memory_limit(self.device) if memory_limit is None else memory_limit
+        self._memory_limit = default_memory_limit(self.device) if memory_limit is None else memory_limit
         self._chunk = chunk_images(self.config, dtype, self._memory_limit, self.device)
-        self._an_image = tuple(number * dtype.itemsize for number in numbers_an_image(self.config))  # bytes on a path
-        self._fingerprint = _fingerprint(self, supernet, calibration, valid)
-        self._parts = Parts(supernet, self.device, dtype, self._chunk)
-        self._calibration = network_input(calibration.images.to(self.device), dtype)
-        self._valid = torch.split(network_input(valid.images.to(self.device), dtype), self._chunk)
-        self._labels = valid.labels.to(self.device)
-        self._kept: dict[str, Walk] = {}  # by images and share of the masks; who uses one takes it out
+        self._bytes_per_image = tuple(number * dtype.itemsize for number in values_per_image(self.config))
+        with isolated(self.device):
+            supernet = copy_weights(supernet)
+            self._decomposition = Decomposition(supernet, self.device, dtype, self._chunk)
+            self._calibration = network_input(calibration.images.to(self.device), dtype)
+            self._valid = torch.split(network_input(valid.images.to(self.device), dtype), self._chunk)
+            self._labels = valid.labels.to(self.device)
+            self.provenance = self._provenance(supernet, calibration, valid)
+        self._fingerprint = hashlib.sha256(repr(sorted(self.provenance.items())).encode()).hexdigest()
+        self._arguments = (supernet, calibration, valid, self.topology.scope, device, dtype, memory_limit)
+        self._cached: dict[str, Traversal] = {}  # by images and slice of the masks; taken out while in use
+        self._workers = WorkerPool(self.device)
 
     @property
     def fingerprint(self) -> str:
-        """Of weights, data and settings."""
+        """Digest of `provenance`."""
         return self._fingerprint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
     def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
-        """Return the metrics of masks bool [n, E], in their order."""
+        """Return the metrics of masks bool [n, E], in their order.
+
+        Raises:
+            ForkedProcess: this process was made by fork and would hang.
+        """
         if not len(masks):
             return []
-        with _exact(self.device):
+        with isolated(self.device):
             logits = self._logits(masks)
-        (scores,) = _side_by_side(
-            lambda rows: torch.stack([score_logits(row, self._labels) for row in rows]), [logits], 1
-        )
-        return with_cost(self._cost, masks, scores.cpu().tolist())
+            (scores,) = self._workers.map(self._score, [logits], 1)
+        return with_cost(self._cost, masks, scores)
 
     def logits(self, mask: BoolArray) -> Tensor:
-        """[n, classes]: what one mask bool[E] gives the images of VALID."""
-        with _exact(self.device):
-            return self._logits(self.topology.check_masks(mask)[None])[0]
+        """[n, classes]: the logits of VALID under one mask bool[E]."""
+        masks = self.topology.check_masks(mask)[None]
+        with isolated(self.device):
+            return torch.cat(self._logits(masks)[0])
 
-    def _logits(self, masks: BoolArray) -> list[Tensor]:
-        plans = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
-        order = sorted(range(len(plans)), key=plans.__getitem__)
-        ordered = [plans[i] for i in order]
-        walks = self._walks(len(self._calibration) * self._an_image[0])
+    def close(self) -> None:
+        """End the evaluator's threads and free kept feature maps. The next evaluation starts anew."""
+        self._workers.close()
+        self._cached.clear()
+
+    def _score(self, logits: Sequence[tuple[Tensor, ...]]) -> list[tuple[float, float, float]]:
+        """Accuracy, soft accuracy and loss of each mask."""
+        scores = torch.stack([score_logits(torch.cat(chunks), self._labels) for chunks in logits])
+        return [(accuracy, soft_accuracy, loss) for accuracy, soft_accuracy, loss in scores.cpu().tolist()]
+
+    def _logits(self, masks: BoolArray) -> list[tuple[Tensor, ...]]:
+        """For each mask, the logits [n, classes] of each chunk of VALID."""
+        keys = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        ordered = [keys[index] for index in order]
+        traversals = self._max_traversals(len(self._calibration) * self._bytes_per_image[0])
         estimated = self._visit(
-            "calibration", [self._calibration], walks, ordered, lambda path: [node.statistics for node in path]
+            "calibration", [self._calibration], traversals, ordered, lambda path: [node.statistics for node in path]
         )
-        walks = self._walks(self._chunk * sum(self._an_image))
-        known = [statistics for (statistics,) in estimated]
-        logits = self._visit("valid", self._valid, walks, ordered, lambda path: path[-1].maps, known)
-        rows = dict(zip(order, logits, strict=True))
-        return [torch.cat(rows[i]) for i in range(len(plans))]
+        traversals = self._max_traversals(self._chunk * sum(self._bytes_per_image))
+        statistics = [of_mask for (of_mask,) in estimated]
+        logits = self._visit("valid", self._valid, traversals, ordered, lambda path: path[-1].maps, statistics)
+        by_mask = dict(zip(order, logits, strict=True))
+        return [by_mask[index] for index in range(len(keys))]
 
     def _visit(
         self,
         name: str,
         chunks: Sequence[Tensor],
-        walks: int,
-        plans: Sequence[list[Sources]],
-        see: Callable[[list[Node]], Result],
-        known: Sequence[list[Statistics]] | None = None,
+        traversals: int,
+        keys: Sequence[Key],
+        extract: Callable[[list[Node]], Result],
+        statistics: Sequence[list[Statistics]] | None = None,
     ) -> list[tuple[Result, ...]]:
-        """What `see` makes of each mask's nodes, chunk by chunk of the images; so many walks go side by side.
+        """For each mask, what `extract` returns for its nodes on each chunk of images; `traversals` run in parallel.
 
-        Where there are fewer chunks than walks, the sorted masks are shared out.
+        Where there are fewer chunks than traversals, the sorted masks are split.
         """
-        shares = shared_out(plans, self._macs, max(1, walks // len(chunks)))
-        may_be_kept = self._memory_limit // KEPT_SHARE // (len(chunks) * len(shares))  # bytes of one walk
+        parts = split_by_work(keys, self._macs, max(1, traversals // len(chunks)))
+        max_cached = self._memory_limit // CACHE_FRACTION // (len(chunks) * len(parts))  # bytes of one traversal
 
         def run(job: tuple[tuple[int, Tensor], tuple[int, slice]]) -> list[Result]:
-            (chunk, images), (number, share) = job
-            key = f"{name} {chunk} {number}"
-            room = self._memory_limit // walks - len(images) * self._an_image[0]
-            walk = self._kept.pop(key, None) or Walk(self._parts, images, room)
-            seen = walk.through(plans[share], see, known and known[share])
-            if walk.held <= may_be_kept:
-                self._kept[key] = walk
-            return seen
+            (chunk, images), (number, part) = job
+            name_of_job = f"{name} {chunk} {number}"
+            memory_budget = self._memory_limit // traversals - len(images) * self._bytes_per_image[0]
+            traversal = self._cached.pop(name_of_job, None) or Traversal(self._decomposition, images, memory_budget)
+            results = traversal.visit(keys[part], extract, statistics and statistics[part])
+            if traversal.nbytes <= max_cached:
+                self._cached[name_of_job] = traversal
+            return results
 
-        found = iter(_side_by_side(run, list(product(enumerate(chunks), enumerate(shares))), walks))
-        by_chunk = [list(chain.from_iterable(islice(found, len(shares)))) for _ in chunks]
+        jobs = list(product(enumerate(chunks), enumerate(parts)))
+        results = iter(self._workers.map(run, jobs, traversals))
+        by_chunk = [list(chain.from_iterable(islice(results, len(parts)))) for _ in chunks]
         return list(zip(*by_chunk, strict=True))
 
-    def _walks(self, held: int) -> int:
-        """How many go side by side that hold so many bytes each: one fills a GPU."""
-        threads = 1 if self.device.type == "cuda" else torch.get_num_threads()
-        return max(1, min(threads, self._memory_limit // held))
+    def _max_traversals(self, nbytes: int) -> int:
+        """How many traversals of `nbytes` each run in parallel; one fills a GPU."""
+        return max(1, min(self._workers.threads, self._memory_limit // nbytes))
+
+    def _provenance(self, supernet: DenseNet, calibration: ImageSet, valid: ImageSet) -> dict[str, str]:
+        """What the bits of all metrics depend on, by name; on CUDA, what metrics depend on beyond rounding."""
+        settings = [f"arithmetic {ARITHMETIC}", f"{self.config}", f"scope {self.topology.scope}", f"{self.dtype}"]
+        provenance = {
+            "weights": _digest(supernet.state_dict()),
+            "data": _digest({"calibration": calibration.images, "valid": valid.images, "labels": valid.labels}),
+            "device": self.device.type,
+            "torch": torch.__version__,
+        }
+        if self.device.type == "cpu":
+            settings.append(f"chunk {self._chunk}")
+            provenance["cpu capability"] = torch.backends.cpu.get_cpu_capability()
+        return provenance | {"settings": ", ".join(settings)}
 
 
-def usual_memory_limit(device: torch.device) -> int:
-    """Bytes that an evaluator takes if nothing else is said; for one kind of device always the same."""
+def default_memory_limit(device: torch.device) -> int:
+    """Bytes that an evaluator may take if nothing else is said."""
     if device.type != "cuda":
         return MEMORY_LIMIT
-    return int(torch.cuda.get_device_properties(device).total_memory) // GPU_SHARE
+    return int(torch.cuda.get_device_properties(device).total_memory) // GPU_FRACTION
 
 
 def chunk_images(config: DenseNetConfig, dtype: torch.dtype, memory_limit: int, device: torch.device) -> int:
-    """How many images of VALID go together: set by network, limit and kind of device, so that it cannot move a result.
+    """How many images of VALID are computed together: on a CPU each of their maps stays in the cache.
 
-    On a CPU each map of a chunk stays in the cache; on a GPU a chunk is as large as the limit lets it be.
+    On a CPU it depends on nothing that the fingerprint lacks; on a GPU a chunk is as large as the limit allows.
     """
-    held = memory_limit // (sum(numbers_an_image(config)) * dtype.itemsize)
+    limit = memory_limit // (sum(values_per_image(config)) * dtype.itemsize)
     if device.type == "cuda":
-        return max(1, held)
+        return max(1, limit)
     largest = config.growth * max(block.height * block.width for block in config.geometry)
-    return max(1, min(max(CHUNK_BYTES // (largest * dtype.itemsize), LEAST_CHUNK), held))
+    return max(1, min(max(CHUNK_BYTES // (largest * dtype.itemsize), MIN_CHUNK), limit))
 
 
-def _side_by_side(run: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> list[Result]:
-    """What `run` makes of each job, in their order; each on one thread, and so many jobs at once."""
-    threads = torch.get_num_threads()
-
-    def alone(job: Job) -> Result:
-        try:
-            torch.set_num_threads(1)  # of the thread that calls it
-            with torch.inference_mode():
-                return run(job)
-        finally:
-            torch.set_num_threads(threads)
-
-    if workers == 1:
-        return [alone(job) for job in jobs]
-    # At its first look a new thread takes over torch's number of threads, as others left it: before we set our own.
-    with ThreadPoolExecutor(workers, initializer=torch.get_num_threads) as pool:
-        return list(pool.map(alone, jobs))
-
-
-@contextmanager
-def _exact(device: torch.device) -> Iterator[None]:
-    """No TF32, whose ten bits of mantissa are cuDNN's default for float32: the references are met in full float32.
-
-    The switch is the process's, so one evaluator at a time holds it.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    with (
-        _CUDNN,
-        cudnn.flags(
-            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-        ),
-    ):
-        yield
-
-
-def _fingerprint(evaluator: InheritedEvaluator, supernet: DenseNet, calibration: ImageSet, valid: ImageSet) -> str:
-    """Hex digest of weights, data and every setting that moves a metric."""
-    settings = (
-        ARITHMETIC,
-        evaluator.config,
-        evaluator.topology.scope,
-        evaluator.dtype,
-        evaluator.device.type,
-        torch.__version__,
-        evaluator._chunk,
-    )
-    digest = hashlib.sha256(repr(settings).encode())
-    for tensor in (calibration.images, valid.images, valid.labels, *supernet.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Hex digest of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

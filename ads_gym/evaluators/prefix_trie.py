@@ -1,7 +1,8 @@
-"""Feature maps under one mask after another, each computed once where masks agree.
+"""Compute feature maps under many masks, each once where masks agree: depth-first traversal of their prefix trie.
 
-Sorted masks make a trie: two that agree on what the first destinations read have the same maps up to there. A walk goes
-through it depth first and holds one path.
+A mask's key is the sequence of what each destination reads (`kept_sources`). Two masks whose keys have a common prefix
+have the same feature maps up to its end. Sorted keys are a depth-first order of the trie, so one path is all that has
+to be in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,103 +12,106 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from ads_gym.evaluators.decomposition import Node, Parts, Sources, Statistics
+from ads_gym.evaluators.decomposition import Decomposition, Node, Sources, Statistics
 from ads_gym.evaluators.kernels import LAYOUT
 from ads_gym.topology import IntArray
 
-Seen = TypeVar("Seen")
+Key = Sequence[Sources]
+Result = TypeVar("Result")
 
 
-class Walk:
-    """A set of images on its way through the trie of masks.
+class Traversal:
+    """Feature maps of a set of images along one path of the trie; it remains where the last visit ended.
 
     Args:
-        parts: of the supernet.
+        decomposition: of the supernet.
         images: float [n, c, h, w] scaled to [-1, 1].
-        room: bytes of contributions that it may hold; what does not fit is computed again, to the same bits.
+        memory_budget: bytes for contributions; those above it are computed again when needed, to the same bits.
     """
 
-    def __init__(self, parts: Parts, images: Tensor, room: int) -> None:
-        self._parts, self._room = parts, room
-        self._images = images.contiguous(memory_format=LAYOUT)  # what is computed of them keeps it
+    def __init__(self, decomposition: Decomposition, images: Tensor, memory_budget: int) -> None:
+        self._decomposition, self._memory_left = decomposition, memory_budget
+        self._images = images.contiguous(memory_format=LAYOUT)  # feature maps keep this layout
         self._path: list[Node] = []
-        self._plan: list[Sources] = []  # what the destinations on the path read
+        self._key: list[Sources] = []  # of the path
 
     @property
-    def held(self) -> int:
+    def nbytes(self) -> int:
         """Bytes of feature maps and contributions on the path."""
         return sum(tensor.nbytes for node in self._path for tensor in (node.maps, *node.contributions.values()))
 
-    def through(
+    def visit(
         self,
-        plans: Sequence[Sequence[Sources]],
-        see: Callable[[list[Node]], Seen],
-        known: Sequence[Sequence[Statistics]] | None = None,
-    ) -> list[Seen]:
-        """What `see` makes of the nodes under each mask: stem first, then every destination, the classifier last.
+        keys: Sequence[Key],
+        extract: Callable[[list[Node]], Result],
+        statistics: Sequence[Sequence[Statistics]] | None = None,
+    ) -> list[Result]:
+        """What `extract` returns for the path of each mask, in the order of `keys`.
 
-        It goes forwards or backwards, whichever begins nearer to where it stands; what it leaves behind, it forgets.
+        Keys are visited forwards or backwards, whichever end is nearer to the present path.
 
         Args:
-            plans: what each destination reads under each mask (`kept_sources`), sorted.
-            see: of a path.
-            known: each node's statistics under each mask; None: estimate them, on these images.
+            keys: of the masks, sorted.
+            extract: called with the nodes of one path.
+            statistics: of each mask's nodes; None: estimate them on these images.
         """
-        forwards = range(len(plans))
-        backwards = _agreement(plans[-1], self._plan) > _agreement(plans[0], self._plan)
-        order = forwards[::-1] if backwards else forwards
-        seen = [see(self._to(plans[index], known[index] if known else None)) for index in order]
-        return seen[::-1] if backwards else seen
+        forwards = range(len(keys))
+        is_backwards = _common_prefix(keys[-1], self._key) > _common_prefix(keys[0], self._key)
+        order = forwards[::-1] if is_backwards else forwards
+        results = [extract(self._move(keys[index], statistics[index] if statistics else None)) for index in order]
+        return results[::-1] if is_backwards else results
 
-    def _to(self, plan: Sequence[Sources], known: Sequence[Statistics] | None) -> list[Node]:
-        agreement = _agreement(plan, self._plan)
-        self._go_back(agreement)
+    def _move(self, key: Key, statistics: Sequence[Statistics] | None) -> list[Node]:
+        """Go to the path of `key`."""
+        length = _common_prefix(key, self._key)
+        self._go_back(length)
         if not self._path:
-            self._path.append(self._parts.stem(self._images, known[0] if known else None))
-        for index in range(agreement, len(plan)):
-            node = self._arrive(index, plan[index], known[index + 1] if known else None)
+            self._path.append(self._decomposition.stem(self._images, statistics[0] if statistics else None))
+        for index in range(length, len(key)):
+            node = self._compute(index, key[index], statistics[index + 1] if statistics else None)
             self._path.append(node)
-            self._plan.append(plan[index])
+            self._key.append(key[index])
         return self._path
 
     def _go_back(self, length: int) -> None:
-        """Leaves all but the stem and the first `length` destinations, and what is contributed to those beyond."""
+        """Drop all but the stem and the first `length` destinations, with the contributions of what is dropped."""
         for node in self._path[length + 1 :]:
-            self._room += sum(tensor.nbytes for tensor in node.contributions.values())
-        del self._path[length + 1 :], self._plan[length:]
+            self._memory_left += sum(tensor.nbytes for tensor in node.contributions.values())
+        del self._path[length + 1 :], self._key[length:]
 
-    def _arrive(self, index: int, sources: Sources, known: Statistics | None) -> Node:
-        """The node of destination `index` that reads `sources`."""
-        destination = self._parts.destinations[index]
+    def _compute(self, index: int, sources: Sources, statistics: Statistics | None) -> Node:
+        """The node of destination `index` if it reads `sources`."""
+        destination = self._decomposition.destinations[index]
         terms = []
         for src in sources:
-            position = destination.place.first + src
+            position = destination.block.first + src
             node = self._path[position]
             term = node.contributions.get(index)
             if term is None:
                 term = destination.contribution(src, node, index - position)
-                if term.nbytes <= self._room:
-                    self._room -= term.nbytes
+                if term.nbytes <= self._memory_left:
+                    self._memory_left -= term.nbytes
                     node.contributions[index] = term
             terms.append(term)
-        return destination.node(sources, terms, known)
+        return destination.node(sources, terms, statistics)
 
 
-def shared_out(plans: Sequence[Sequence[Sources]], macs: IntArray, walks: int) -> list[slice]:
-    """Sorted masks in shares that take about equally long, at most so many; masks that are all equal are one share.
+def split_by_work(keys: Sequence[Key], macs: IntArray, parts: int) -> list[slice]:
+    """Split sorted masks into at most `parts` slices that take about equally long; equal masks stay together.
 
-    Each walk goes down one whole path; every further mask costs it what this does not have in common with the last.
+    Each traversal computes one whole path; every further mask costs what lies behind its common prefix with the last.
 
     Args:
-        plans: what each destination reads under each mask.
-        macs: what a new node at each destination costs those behind it (`readers_macs`).
+        keys: of the masks.
+        macs: MACs of all that may read each destination (`readers_macs`).
+        parts: slices at most.
     """
-    behind = np.append(np.cumsum(macs[::-1])[::-1], 0)
-    reached = np.cumsum([0] + [behind[_agreement(*pair)] for pair in pairwise(plans)])
-    starts = np.unique(np.searchsorted(reached, np.arange(walks) * reached[-1] / walks)).tolist()
-    return [slice(*ends) for ends in pairwise([*starts, len(plans)])]
+    macs_behind = np.append(np.cumsum(macs[::-1])[::-1], 0)
+    work = np.cumsum([0] + [macs_behind[_common_prefix(*pair)] for pair in pairwise(keys)])
+    starts = np.unique(np.searchsorted(work, np.arange(parts) * work[-1] / parts)).tolist()
+    return [slice(*ends) for ends in pairwise([*starts, len(keys)])]
 
 
-def _agreement(a: Sequence[Sources], b: Sequence[Sources]) -> int:
-    """How many destinations read the same in both, as far as the first that does not."""
+def _common_prefix(a: Key, b: Key) -> int:
+    """Length of the common prefix of two keys."""
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

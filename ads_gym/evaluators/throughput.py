@@ -1,4 +1,4 @@
-"""How fast inherited evaluation is on this machine: masks per second, share of the machine's peak, memory."""
+"""Measure the throughput of inherited evaluation on this machine: masks per second, share of peak rates, memory."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,35 +8,35 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ads_gym.data.splits import Split
+from ads_gym.data.images import ImageSet
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.evaluators.roofline import Machine, Work, count_work, measure_machine, peak_memory
+from ads_gym.evaluators.roofline import Roofline, Work, count_work, measure_roofline, peak_memory
 from ads_gym.nets.cost import CostTable
-from ads_gym.tasks import Task
+from ads_gym.nets.densenet import DenseNet
 from ads_gym.topology import BoolArray, Topology
 
-MOST_MASKS = 100_000
+MAX_MASKS = 100_000
 POLICY_BATCH = 8  # masks that an agent asks for at once
-SHARPEST = 20.0  # scale of a converged policy's logits: about one decision in thirty still goes either way
+MAX_LOGIT_SCALE = 20.0  # of a converged policy: about one decision in thirty is still drawn the other way
 Batches = Sequence[BoolArray]  # each bool[n, E], asked for at once
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Masks of one kind: what some of them asked of the machine, and how long others took."""
+class Timing:
+    """Evaluations of one kind of masks: the work of some, and the time of others."""
 
     kind: str
     counted: int  # masks behind `work` and `needed`
-    work: Work  # that was done for them
-    needed: float  # operations that they have if each is computed by itself
-    masks: list[int] = field(default_factory=list)  # timed, repeat by repeat
-    seconds: list[float] = field(default_factory=list)
+    work: Work  # done for them
+    needed: float  # operations if each of them were computed by itself
+    masks: list[int] = field(default_factory=list)  # timed, in each repeat
+    seconds: list[float] = field(default_factory=list)  # in each repeat
 
     @property
     def rates(self) -> list[float]:
-        """Masks a second, repeat by repeat."""
+        """Masks per second in each repeat."""
         return [masks / seconds for masks, seconds in zip(self.masks, self.seconds, strict=True)]
 
     @property
@@ -46,111 +46,116 @@ class Pace:
 
     @property
     def operations(self) -> float:
-        """Operations a second that were done, in convolutions and products."""
+        """Operations per second that were done, in convolutions and products."""
         return self.work.operations / self.counted * self.rate
 
     @property
     def traffic(self) -> float:
-        """Bytes a second that operations read and wrote, as if no cache held any."""
+        """Bytes per second that operations read and wrote, as if there were no cache."""
         return self.work.traffic / self.counted * self.rate
 
 
-class Measured(NamedTuple):
-    """Paces beside what the machine can do."""
+class Timings(NamedTuple):
+    """What `time_evaluator` returns."""
 
-    machine: Machine  # the best of all repeats
-    paces: list[Pace]
-    peak: int  # bytes that the process held at most, 0 = unknown
+    roofline: Roofline  # the best of all repeats
+    timings: list[Timing]
+    peak_memory: int  # most bytes that the process held, 0 = unknown
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What `measure_evaluator` found."""
+class Throughput:
+    """What `measure_throughput` returns."""
 
-    device: str  # cpu, or what CUDA calls its own
+    device: str  # "cpu", or the GPU's name
     threads: int  # of the CPU
     decisions: int  # bits of a mask
     valid: int  # images
-    calibration: int
-    machine: Machine
-    paces: list[Pace]
-    peak: int  # bytes that the process held at most, 0 = unknown
-    growth: int  # bytes of these that came with the evaluator and its work
+    calibration: int  # images
+    roofline: Roofline
+    timings: list[Timing]
+    peak_memory: int  # most bytes that the process held, 0 = unknown
+    added_memory: int  # bytes of these that the evaluator and its work added
 
 
-def measure_evaluator(task: Task, device: str = "auto", masks: int = 64, repeats: int = 3) -> Bench:
-    """Times a task's evaluator on masks of several kinds in turn, and the machine's peaks between.
+def measure_throughput(
+    supernet: DenseNet,
+    calibration: ImageSet,
+    valid: ImageSet,
+    device: str = "auto",
+    masks: int = 64,
+    repeats: int = 3,
+) -> Throughput:
+    """Time an evaluator on several kinds of masks in turn, and the machine's peak rates in between.
 
     Args:
-        task: with images.
-        device: of the evaluator.
+        supernet, calibration, valid, device: of the evaluator.
         masks: of each kind in each repeat, 1 to 100,000; one that is drawn twice counts once.
         repeats: each with masks of its own, after an untimed one in which the work is counted.
 
     Raises:
-        InvalidValue: a number out of range, or a planted task, which has no images.
+        InvalidValue: a number out of range.
         DeviceUnavailable: a device that this machine lacks.
     """
-    if not 1 <= masks <= MOST_MASKS:
-        raise InvalidValue(f"masks must lie between 1 and {MOST_MASKS:,}, got {masks}.")
+    if not 1 <= masks <= MAX_MASKS:
+        raise InvalidValue(f"masks must lie between 1 and {MAX_MASKS:,}, got {masks}.")
     where = resolve_device(device)
-    valid, calibration = len(task.images(Split.VALID).labels), len(task.calibration().labels)
     before = peak_memory(where)
-    evaluator = InheritedEvaluator(task.supernet(), task.calibration(), task.images(Split.VALID), device=device)
-    measured = measure_paces(evaluator, valid + calibration, masks, repeats)
-    return Bench(
+    evaluator = InheritedEvaluator(supernet, calibration, valid, device=device)
+    roofline, timings, peak = time_evaluator(evaluator, len(valid) + len(calibration), masks, repeats)
+    return Throughput(
         device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         threads=torch.get_num_threads(),
         decisions=evaluator.topology.size,
-        valid=valid,
-        calibration=calibration,
-        machine=measured.machine,
-        paces=measured.paces,
-        peak=measured.peak,
-        growth=measured.peak - before,
+        valid=len(valid),
+        calibration=len(calibration),
+        roofline=roofline,
+        timings=timings,
+        peak_memory=peak,
+        added_memory=peak - before,
     )
 
 
-def measure_paces(evaluator: InheritedEvaluator, images: int, masks: int, repeats: int) -> Measured:
-    """Times any such evaluator, as `measure_evaluator` does; `images` are both of VALID and for calibration."""
+def time_evaluator(evaluator: InheritedEvaluator, images: int, masks: int, repeats: int) -> Timings:
+    """Time an evaluator as `measure_throughput` does; `images` counts both VALID and calibration."""
     rng = np.random.default_rng(0)
 
     def draw(kind: str) -> Batches:
-        return unseen(KINDS[kind](evaluator.topology, masks, rng))
+        return drop_repeated(KINDS[kind](evaluator.topology, masks, rng))
 
-    paces = [_counted(evaluator, kind, draw(kind), images) for kind in KINDS]
-    machines, peak = [], 0
+    timings = [_count(evaluator, kind, draw(kind), images) for kind in KINDS]
+    rooflines, peak = [], 0
     for _ in range(repeats):
-        for pace in paces:
-            _time(evaluator, draw(pace.kind), pace)
-        peak = peak or peak_memory(evaluator.device)  # before the machine's own measurement takes memory
-        machines.append(measure_machine(evaluator.device))
-    return Measured(Machine(*map(max, zip(*map(astuple, machines), strict=True))), paces, peak)
+        for timing in timings:
+            _time(evaluator, draw(timing.kind), timing)
+        peak = peak or peak_memory(evaluator.device)  # before the measurement of peak rates takes memory
+        rooflines.append(measure_roofline(evaluator.device))
+    return Timings(Roofline(*map(max, zip(*map(astuple, rooflines), strict=True))), timings, peak)
 
 
-def _counted(evaluator: InheritedEvaluator, kind: str, batches: Batches, images: int) -> Pace:
-    """A pace without times; also warms up."""
+def _count(evaluator: InheritedEvaluator, kind: str, batches: Batches, images: int) -> Timing:
+    """A timing without times; also the warm-up."""
     macs = CostTable(evaluator.config, evaluator.topology.scope).macs(np.concatenate(batches)).sum()
     work = count_work(lambda: [evaluator.evaluate(batch) for batch in batches])
-    return Pace(kind, sum(map(len, batches)), work, 2.0 * float(macs) * images)
+    return Timing(kind, sum(map(len, batches)), work, 2.0 * float(macs) * images)
 
 
-def _time(evaluator: InheritedEvaluator, batches: Batches, pace: Pace) -> None:
-    """Adds a repeat."""
+def _time(evaluator: InheritedEvaluator, batches: Batches, timing: Timing) -> None:
+    """Add a repeat."""
     start = time.perf_counter()
     for batch in batches:
         evaluator.evaluate(batch)  # its metrics are on the CPU when it returns
-    pace.seconds.append(time.perf_counter() - start)
-    pace.masks.append(sum(map(len, batches)))
+    timing.seconds.append(time.perf_counter() - start)
+    timing.masks.append(sum(map(len, batches)))
 
 
 def random_masks(topology: Topology, count: int, rng: np.random.Generator) -> Iterator[BoolArray]:
-    """One batch; each connection is kept by the toss of a coin."""
+    """One batch; each connection is kept with probability 1 / 2."""
     yield rng.random((count, topology.size)) < 0.5
 
 
 def neighbours(topology: Topology, count: int, rng: np.random.Generator) -> Iterator[BoolArray]:
-    """One batch of what lies one or two flips from a random mask, in turn."""
+    """One batch of masks that differ from one random mask by one or two flips, in turn."""
     masks = np.repeat(rng.random((1, topology.size)) < 0.5, count, axis=0)
     for index, mask in enumerate(masks):
         mask[rng.choice(topology.size, min(1 + index % 2, topology.size), replace=False)] ^= True
@@ -158,10 +163,10 @@ def neighbours(topology: Topology, count: int, rng: np.random.Generator) -> Iter
 
 
 def converging(topology: Topology, count: int, rng: np.random.Generator) -> Iterator[BoolArray]:
-    """Batches of a policy that makes up its mind: independent bits, whose logits grow from zero at an even rate."""
+    """Batches of a policy that converges: independent bits, whose logits grow linearly from zero."""
     logits = rng.standard_normal(topology.size)
     for start in range(0, count, POLICY_BATCH):
-        keep = 1 / (1 + np.exp(-logits * SHARPEST * start / count))
+        keep = 1 / (1 + np.exp(-logits * MAX_LOGIT_SCALE * start / count))
         yield rng.random((min(POLICY_BATCH, count - start), topology.size)) < keep
 
 
@@ -172,13 +177,13 @@ KINDS: dict[str, Callable[[Topology, int, np.random.Generator], Iterator[BoolArr
 }
 
 
-def unseen(batches: Iterable[BoolArray]) -> list[BoolArray]:
-    """The batches without masks that came before, as a store hands them on; none is empty."""
+def drop_repeated(batches: Iterable[BoolArray]) -> list[BoolArray]:
+    """The batches without masks that came before, as after a store of results; no batch is empty."""
     seen: set[bytes] = set()
-    left = []
+    batches_left = []
     for batch in batches:
         fresh = {mask.tobytes(): mask for mask in batch if mask.tobytes() not in seen}
         seen |= fresh.keys()
         if fresh:
-            left.append(np.stack(list(fresh.values())))
-    return left
+            batches_left.append(np.stack(list(fresh.values())))
+    return batches_left

@@ -1,4 +1,4 @@
-"""What an architecture costs, in closed form: multiply-adds (MACs) and parameters. numpy only.
+"""The cost of an architecture in closed form: multiply-adds (MACs) and parameters. numpy only.
 
 1 multiply-add = 1; convolutions and the linear classifier count, BatchNorm, ReLU and pooling do not. Widths of outputs
 are always the supernet's, so both numbers are a constant plus a sum over the kept skip connections.
@@ -18,7 +18,7 @@ class CostTable:
 
     Attributes:
         topology: the skip connections, in order.
-        connection_macs: int64[E], what keeping each skip connection adds.
+        connection_macs: int64[E], MACs that keeping each skip connection adds.
         connection_parameters: int64[E], likewise.
         least_macs, dense_macs: MACs with no and with every skip connection of the scope kept.
         least_parameters, dense_parameters: likewise.
@@ -80,7 +80,7 @@ def readers_macs(config: DenseNetConfig) -> IntArray:
 
 
 def _edge(config: DenseNetConfig, block: int, dst: int, src: int) -> tuple[int, int]:
-    """(MACs, parameters) of what `dst` spends on reading `src`: its BatchNorm's and convolution's share."""
+    """(MACs, parameters) of the connection `src` -> `dst`: its share of the BatchNorm and convolution of `dst`."""
     shape = config.geometry[block]
     channels, pixels = config.source_channels(block, src), shape.height * shape.width
     if dst <= shape.layers:

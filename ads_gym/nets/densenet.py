@@ -1,12 +1,12 @@
-"""The supernet: a DenseNet that a mask can thin out, with the parameter names of torchvision's DenseNet.
+"""The supernet: a DenseNet whose skip connections a mask can switch off, with torchvision's parameter names.
 
 Shapes: n images, c channels, h x w pixels, E skip connections.
 """
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +15,22 @@ from torch.nn import functional
 from ads_gym.architecture import DenseNetConfig, Stem
 from ads_gym.topology import BoolArray, Scope, Topology
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 class Layer(nn.Module):
     """BatchNorm, ReLU, 3x3 convolution to `growth` channels; with a bottleneck, BatchNorm, ReLU, 1x1 first."""
 
-    def __init__(self, in_channels: int, growth: int, bottleneck: bool) -> None:
+    def __init__(self, in_channels: int, growth: int, bottleneck: bool, device: str = "cpu") -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(in_channels)
+        options = _options(device)
+        self.norm1 = nn.BatchNorm2d(in_channels, **options)
         if bottleneck:
-            self.conv1 = nn.Conv2d(in_channels, 4 * growth, 1, bias=False)
-            self.norm2 = nn.BatchNorm2d(4 * growth)
-            self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+            self.conv1 = nn.Conv2d(in_channels, 4 * growth, 1, bias=False, **options)
+            self.norm2 = nn.BatchNorm2d(4 * growth, **options)
+            self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False, **options)
         else:
-            self.conv1 = nn.Conv2d(in_channels, growth, 3, padding=1, bias=False)
+            self.conv1 = nn.Conv2d(in_channels, growth, 3, padding=1, bias=False, **options)
         self.bottleneck = bottleneck
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
@@ -39,41 +42,46 @@ class Layer(nn.Module):
 class Transition(nn.Module):
     """BatchNorm, ReLU, 1x1 convolution, 2x2 average pool."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, device: str = "cpu") -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(in_channels)
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(in_channels, **_options(device))
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False, **_options(device))
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """[n, in_channels, h, w] -> [n, out_channels, h // 2, w // 2]."""
         return functional.avg_pool2d(self.conv(_gated(functional.relu(self.norm(x), inplace=True), gate)), 2)
 
 
-def stem(config: DenseNetConfig) -> "OrderedDict[str, nn.Module]":
+def stem(config: DenseNetConfig, device: str = "cpu") -> "OrderedDict[str, nn.Module]":
     """The modules that turn images into the first feature map."""
-    channels, width = config.image_shape[0], config.stem_channels
+    channels, width, options = config.image_shape[0], config.stem_channels, _options(device)
     if config.stem is not Stem.CONV7_POOL:
         stride = 2 if config.stem is Stem.CONV3_STRIDE2 else 1
-        return OrderedDict(conv0=nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False))
+        return OrderedDict(conv0=nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False, **options))
     return OrderedDict(
-        conv0=nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False),
-        norm0=nn.BatchNorm2d(width),
+        conv0=nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False, **options),
+        norm0=nn.BatchNorm2d(width, **options),
         relu0=nn.ReLU(),
         pool0=nn.MaxPool2d(3, stride=2, padding=1),
     )
 
 
 class DenseNet(nn.Module):
-    """The DenseNet of a config, with every connection; a mask given to `forward` silences some.
+    """The DenseNet of a config, with every connection; a mask given to `forward` switches some off.
 
-    Weights start as in torchvision: He normal for convolutions, zero for the classifier's bias. Networks read images
-    scaled to [-1, 1] (`ads_gym.data.splits.network_input`).
+    Its weights are float32, initialised as in torchvision: He normal for convolutions, zero for the classifier's bias.
+    It reads images scaled to [-1, 1] (`ads_gym.data.images.network_input`).
+
+    Args:
+        config: of the network.
+        device: "cpu", whatever torch's default device, or "meta": shapes without weights (`uninitialised`).
     """
 
-    def __init__(self, config: DenseNetConfig) -> None:
+    def __init__(self, config: DenseNetConfig, device: str = "cpu") -> None:
         super().__init__()
         self.config = config
-        self.features, self.classifier = modules(config, [sum(widths) for widths in source_widths(config)])
+        in_channels = [sum(widths) for widths in source_widths(config)]
+        self.features, self.classifier = modules(config, in_channels, device)
 
     def forward(self, images: Tensor, mask: BoolArray | None = None, scope: Scope = Scope.LAYERS) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w].
@@ -82,7 +90,7 @@ class DenseNet(nn.Module):
             images: scaled to [-1, 1].
             mask: bool[E] of `Topology(config.blocks, scope)`; a dropped connection contributes nothing (its channels
                 are zero after BatchNorm and ReLU). None keeps all.
-            scope: which skip connections the mask speaks of.
+            scope: of the mask.
         """
         gates = self._gates(mask, scope, images)
         x = images
@@ -100,35 +108,52 @@ class DenseNet(nn.Module):
             yield from itertools.repeat(None)
             return
         for sources, widths in zip(kept_sources(self.config, mask, scope), source_widths(self.config), strict=True):
-            bits = torch.zeros(len(widths), dtype=like.dtype)
+            bits = torch.zeros(len(widths), dtype=like.dtype, device="cpu")
             bits[list(sources)] = 1
-            yield bits.repeat_interleave(torch.tensor(widths)).to(like.device, non_blocking=True)
+            yield bits.repeat_interleave(torch.tensor(widths, device="cpu")).to(like.device, non_blocking=True)
 
 
-def modules(config: DenseNetConfig, reads: Sequence[int]) -> tuple[nn.Sequential, nn.Linear]:
-    """Features and classifier of a DenseNet, freshly drawn, with torchvision's names.
+@torch.inference_mode(False)  # weights made in inference mode could never be trained
+def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "cpu") -> tuple[nn.Sequential, nn.Linear]:
+    """Features and classifier of a DenseNet, initialised, with torchvision's names.
 
     Args:
-        config: the network.
-        reads: input channels of every destination, block by block, layers then output.
+        config: of the network.
+        in_channels: of every destination, block by block, layers then output.
+        device: see `DenseNet`.
     """
-    widths = iter(reads)
-    features = nn.Sequential(stem(config))
+    widths, options = iter(in_channels), _options(device)
+    features = nn.Sequential(stem(config, device))
     for index, block in enumerate(config.geometry, start=1):
         dense_block = nn.Sequential()
         for layer in range(1, block.layers + 1):
-            dense_block.add_module(f"denselayer{layer}", Layer(next(widths), config.growth, config.bottleneck))
+            dense_block.add_module(f"denselayer{layer}", Layer(next(widths), config.growth, config.bottleneck, device))
         features.add_module(f"denseblock{index}", dense_block)
         last = next(widths)
         if index < len(config.blocks):
-            features.add_module(f"transition{index}", Transition(last, block.out_channels))
-    features.add_module("norm5", nn.BatchNorm2d(last))
-    classifier = nn.Linear(last, config.classes)
+            features.add_module(f"transition{index}", Transition(last, block.out_channels, device))
+    features.add_module("norm5", nn.BatchNorm2d(last, **options))
+    classifier = nn.Linear(last, config.classes, **options)
     for module in features.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
     nn.init.zeros_(classifier.bias)
     return features, classifier
+
+
+def uninitialised(build: Callable[[str], Network]) -> Network:
+    """A network on the CPU whose weights are still to be loaded; draws no random numbers.
+
+    Args:
+        build: makes the network on the device that it is given.
+    """
+    with torch.inference_mode(False):
+        return build("meta").to_empty(device="cpu")
+
+
+def _options(device: str) -> dict[str, Any]:
+    """For every module: networks do not depend on torch's default dtype and default device."""
+    return {"device": device, "dtype": torch.float32}
 
 
 def read_out(x: Tensor, gate: Tensor | None = None) -> Tensor:
@@ -156,12 +181,12 @@ def source_widths(config: DenseNetConfig) -> list[list[int]]:
 
 
 def kept_channels(sources: tuple[int, ...], widths: list[int]) -> Tensor:
-    """int64[channels]: where the channels of `sources` lie in the concatenation of all nodes of widths `widths`."""
+    """int64[channels]: indices of the channels of `sources` in the concatenation of all nodes of widths `widths`."""
     starts = [0]
     for width in widths:
         starts.append(starts[-1] + width)
     spans = list(itertools.pairwise(starts))
-    return torch.cat([torch.arange(*spans[src]) for src in sources])
+    return torch.cat([torch.arange(*spans[src], device="cpu") for src in sources])
 
 
 def _gated(x: Tensor, gate: Tensor | None) -> Tensor:

@@ -1,9 +1,12 @@
-"""Folding: a network for inference only, whose BatchNorms have gone into its convolutions.
+"""Fold BatchNorms into convolutions: an equivalent network for inference only.
 
-A DenseNet normalises before it convolves, and a ReLU stands between. Still nothing is left to do but to clamp: with
-scale a and shift b of a channel, relu(a x + b) = a clamp(x, low, high) + b, where the bend -b / a is the lower bound if
-a > 0 and the upper one if a < 0. So a goes into the weights, and what b adds to the output is known beforehand: a
-number for each output of a 1x1 convolution, a map for a 3x3, since b is not there in the padding.
+A DenseNet normalises before it convolves, with a ReLU in between, so a BatchNorm cannot simply be merged. With scale a
+and shift b of a channel, relu(a x + b) = a clamp(x, low, high) + b, where the bend -b / a is the lower bound if a > 0
+and the upper one if a < 0. So clamping remains, a goes into the weights, and the part of b in the output is known
+beforehand: a number for each output of a 1x1 convolution, a map for a 3x3, since b is absent in the padding.
+
+Where a channel's mean is large beside its deviation, a x and b are large and nearly cancel, and float32 loses digits.
+So every node is centred: the mean that its next reader knows is subtracted by the bias of what computes it.
 """
 
 import copy
@@ -23,39 +26,45 @@ if TYPE_CHECKING:
 
 
 def fold(network: "SparseDenseNet") -> "FoldedDenseNet":
-    """A network that gives the logits of `network` in eval mode, to rounding, and has no BatchNorm.
+    """Return a network without BatchNorm that gives the logits of `network` in eval mode, up to rounding.
 
-    It is for inference: nothing in it learns, it knows no train mode, and it takes images of the config's size only.
-    `network` stays as it is. What comes out can be given to `torch.compile` and `torch.export`.
+    It is for inference only: it has no trainable parameters and no train mode, and reads images of the config's size
+    only. `network` is not changed. `torch.compile` and `torch.export` accept the result.
 
     Args:
         network: sparse or dense (all bits of its mask set); its device and dtype are kept. For half precision convert
-            it first, then fold: a bend can be too large a number afterwards.
+            it first, then fold: a bound can be too large a number afterwards.
     """
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         return FoldedDenseNet(network)
 
 
 class FoldedDenseNet(nn.Module):
-    """See `fold`. It reads images float [n, c, h, w] scaled to [-1, 1] and gives logits [n, classes]."""
+    """See `fold`. It reads images float [n, c, h, w] scaled to [-1, 1] and returns logits [n, classes]."""
 
     def __init__(self, network: "SparseDenseNet") -> None:
         super().__init__()
         self.architecture = network.architecture
         config, sources, features = network.architecture.config, iter(network.sources), network.features
-        self.stem = _stem(features)
+        modules = _modules(network)
+        centers = [_centers(block, shape.in_channels) for block, shape in zip(modules, config.geometry, strict=True)]
+        self.stem = _stem(features, centers[0])
         self.blocks = nn.ModuleList()
-        for index, shape in enumerate(config.geometry, start=1):
-            block = nn.ModuleList()
-            for layer in cast(nn.Sequential, features.get_submodule(f"denseblock{index}")):
-                block.append(_Layer(cast(Layer, layer), next(sources), shape.height, shape.width))
-            if index < len(config.blocks):
-                transition = cast(Transition, features.get_submodule(f"transition{index}"))
-                block.append(_Transition(transition, next(sources)))
+        for index, (block, shape) in enumerate(zip(modules, config.geometry, strict=True)):
+            *layers, last = block
+            here, folded = centers[index], nn.ModuleList()
+            for dst, layer in enumerate(layers, start=1):
+                sources_of_dst = next(sources)
+                read = torch.cat([here[src] for src in sources_of_dst])
+                size = shape.height, shape.width
+                folded.append(_Layer(cast(Layer, layer), sources_of_dst, read, here[dst], size))
+            sources_of_dst = next(sources)
+            read = torch.cat([here[src] for src in sources_of_dst])
+            if isinstance(last, Transition):
+                folded.append(_Transition(last, sources_of_dst, read, centers[index + 1][0]))
             else:
-                norm = cast(nn.BatchNorm2d, features.get_submodule("norm5"))
-                block.append(_ReadOut(norm, network.classifier, next(sources)))
-            self.blocks.append(block)
+                folded.append(_ReadOut(cast(nn.BatchNorm2d, last), network.classifier, sources_of_dst, read))
+            self.blocks.append(folded)
         self.widest = network.widest
         self.eval().requires_grad_(False)
 
@@ -83,17 +92,50 @@ class FoldedDenseNet(nn.Module):
         return cast(Tensor, x)
 
 
-def _stem(features: nn.Sequential) -> nn.Sequential:
+def _modules(network: "SparseDenseNet") -> list[list[nn.Module]]:
+    """For each block: its layers, then the transition or the last BatchNorm."""
+    blocks = []
+    for child in network.features:
+        if isinstance(child, nn.Sequential):
+            blocks.append(list(child))
+        elif blocks:
+            blocks[-1].append(child)
+    return blocks
+
+
+def _centers(block: list[nn.Module], in_channels: int) -> list[Tensor]:
+    """For each node of a block, float64 [channels]: its mean, as its next reader's BatchNorm has it.
+
+    The next reader always reads it, last of all sources.
+    """
+    means = [cast(Tensor, _first_norm(module).running_mean).double() for module in block]
+    centers = [means[0]]
+    for mean, layer in zip(means[1:], block, strict=False):
+        convolution = layer.conv2 if layer.bottleneck else layer.conv1
+        centers.append(mean[-cast(nn.Conv2d, convolution).out_channels :])
+    assert len(centers[0]) == in_channels
+    return centers
+
+
+def _first_norm(module: nn.Module) -> nn.BatchNorm2d:
+    norm = module.norm1 if isinstance(module, Layer) else module.norm if isinstance(module, Transition) else module
+    return cast(nn.BatchNorm2d, norm)
+
+
+def _stem(features: nn.Sequential, centers: list[Tensor]) -> nn.Sequential:
+    """The stem without BatchNorm; centred if it ends with a convolution, where that costs nothing."""
     convolution = cast(nn.Conv2d, copy.deepcopy(features.get_submodule("conv0")))
     if not hasattr(features, "norm0"):
+        convolution.bias = nn.Parameter(-centers[0].to(convolution.weight.dtype))
         return nn.Sequential(convolution)
+    centers[0] = torch.zeros_like(centers[0])
     norm = cast(nn.BatchNorm2d, copy.deepcopy(features.get_submodule("norm0")))
     pool = copy.deepcopy(features.get_submodule("pool0"))
     return nn.Sequential(fuse_conv_bn_eval(convolution.eval(), norm.eval()), nn.ReLU(inplace=True), pool)
 
 
 class _Bend(NamedTuple):
-    """relu(norm(x)) = scale * clamp(x, low, high) + shift; float64 [channels] each."""
+    """relu(norm(x + center)) = scale * clamp(x, low, high) + shift; float64 [channels] each."""
 
     scale: Tensor
     shift: Tensor
@@ -101,23 +143,23 @@ class _Bend(NamedTuple):
     high: Tensor
 
 
-def _bend(norm: nn.BatchNorm2d) -> _Bend:
-    scale, shift = _affine(norm)
+def _bend(norm: nn.BatchNorm2d, center: Tensor) -> _Bend:
+    scale, shift = _affine(norm, center)
     bend = -shift / scale
-    flat = ~bend.to(norm.weight.dtype).isfinite()  # a channel that says the same whatever it reads
+    flat = ~bend.to(norm.weight.dtype).isfinite()  # a channel that is constant
     scale, shift = scale.masked_fill(flat, 0), torch.where(flat, shift.relu(), shift)
     return _Bend(scale, shift, bend.masked_fill(scale <= 0, -torch.inf), bend.masked_fill(scale >= 0, torch.inf))
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a BatchNorm in eval mode, float64 [channels]."""
+def _affine(norm: nn.BatchNorm2d, center: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a BatchNorm in eval mode that reads x + center, float64 [channels]."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    return scale, norm.bias.double() - norm.running_mean.double() * scale
+    return scale, norm.bias.double() - (norm.running_mean.double() - center) * scale
 
 
 class _Reader(nn.Module):
-    """The sources of a destination side by side, each channel clamped to its bounds: written once, in the cache."""
+    """Concatenates the sources of a destination and clamps each channel to its bounds."""
 
     low: Tensor  # [1, channels, 1, 1]
     high: Tensor
@@ -138,10 +180,13 @@ class _Layer(nn.Module):
     weight: Tensor
     bias: Tensor  # of a bottleneck [outputs], else [1, outputs, h, w]
     weight2: Tensor  # of a bottleneck only
+    bias2: Tensor  # likewise, [outputs]
 
-    def __init__(self, layer: Layer, sources: tuple[int, ...], height: int, width: int) -> None:
+    def __init__(
+        self, layer: Layer, sources: tuple[int, ...], center: Tensor, own_center: Tensor, size: tuple[int, int]
+    ) -> None:
         super().__init__()
-        bend, full = _bend(layer.norm1), layer.conv1.weight
+        bend, full = _bend(layer.norm1, center), layer.conv1.weight
         weight = full.double()
         self.reader, self.bottleneck = _Reader(sources, bend, full), layer.bottleneck
         if layer.bottleneck:
@@ -149,16 +194,18 @@ class _Layer(nn.Module):
             bias = weight[:, :, 0, 0] @ bend.shift * scale + shift
             weight = weight * scale[:, None, None, None]
             self.register_buffer("weight2", layer.conv2.weight.detach().clone())
+            self.register_buffer("bias2", -own_center.to(full.dtype))
         else:
-            taps = torch.einsum("ocij,c->oij", weight, bend.shift)[:, None]  # what a shift adds through each tap
-            bias = functional.conv2d(weight.new_ones(1, 1, height, width), taps, padding=1)
+            taps = torch.einsum("ocij,c->oij", weight, bend.shift)[:, None]  # what the shifts add through each tap
+            bias = functional.conv2d(weight.new_ones(1, 1, *size), taps, padding=1) - own_center[:, None, None]
         self.register_buffer("weight", (weight * bend.scale[:, None, None]).to(full.dtype))
         self.register_buffer("bias", bias.to(full.dtype))
 
     def forward(self, nodes: list[Tensor]) -> Tensor:
         x = self.reader(nodes)
         if self.bottleneck:
-            return functional.conv2d(functional.conv2d(x, self.weight, self.bias).relu_(), self.weight2, padding=1)
+            x = functional.conv2d(x, self.weight, self.bias).relu_()
+            return functional.conv2d(x, self.weight2, self.bias2, padding=1)
         return functional.conv2d(x, self.weight, padding=1).add_(self.bias)
 
 
@@ -168,12 +215,12 @@ class _Transition(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, transition: Transition, sources: tuple[int, ...]) -> None:
+    def __init__(self, transition: Transition, sources: tuple[int, ...], center: Tensor, own_center: Tensor) -> None:
         super().__init__()
-        bend, full = _bend(transition.norm), transition.conv.weight
+        bend, full = _bend(transition.norm, center), transition.conv.weight
         self.reader = _Reader(sources, bend, full)
         self.register_buffer("weight", (full.double() * bend.scale[:, None, None]).to(full.dtype))
-        self.register_buffer("bias", (full.double()[:, :, 0, 0] @ bend.shift).to(full.dtype))
+        self.register_buffer("bias", (full.double()[:, :, 0, 0] @ bend.shift - own_center).to(full.dtype))
 
     def forward(self, nodes: list[Tensor]) -> Tensor:
         return functional.conv2d(functional.avg_pool2d(self.reader(nodes), 2), self.weight, self.bias)
@@ -183,9 +230,9 @@ class _ReadOut(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, norm: nn.BatchNorm2d, classifier: nn.Linear, sources: tuple[int, ...]) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, classifier: nn.Linear, sources: tuple[int, ...], center: Tensor) -> None:
         super().__init__()
-        bend, full = _bend(norm), classifier.weight
+        bend, full = _bend(norm, center), classifier.weight
         self.reader = _Reader(sources, bend, full)
         self.register_buffer("weight", (full.double() * bend.scale).to(full.dtype))
         self.register_buffer("bias", (full.double() @ bend.shift + classifier.bias.double()).to(full.dtype))

@@ -1,4 +1,4 @@
-"""Measured latency: what a sparse network saves in time, beside the dense network it came from."""
+"""Measure the latency of a sparse network and of the dense network of its config."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.sparse import SparseDenseNet, fold
 
-WARM_UP = 3  # untimed calls: they find their algorithms and pages
-MOST_IMAGES, MOST_REPEATS = 4_096, 10_000
+WARM_UP = 3  # untimed calls: they choose algorithms and allocate memory
+MAX_IMAGES, MAX_REPEATS = 4_096, 10_000
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What many repeats of one measurement say."""
+    """Median and percentiles of repeated measurements."""
 
     median: float
     low: float  # 10th percentile
@@ -29,29 +29,29 @@ class Spread:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> "Spread":
-        """Of at least one value."""
+        """The spread of at least one value."""
         low, median, high = np.percentile(values, [10, 50, 90])
         return cls(float(median), float(low), float(high))
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Dense and sparse, one after the other, on the same images."""
+    """Latency of the dense and the sparse network on the same images."""
 
     batch: int  # images
-    folded: bool  # both, or neither
-    device: str  # cpu, or what CUDA calls its own
+    folded: bool  # both networks, or neither
+    device: str  # "cpu", or the GPU's name
     threads: int  # that one convolution may use on the CPU
     repeats: int
     relative_macs: float  # of the sparse network
     dense: Spread  # seconds for a batch
     sparse: Spread
     ratio: Spread  # dense / sparse, repeat by repeat
-    faster: float  # share of the repeats in which the sparse network was, 0 to 1
+    faster: float  # share of the repeats in which the sparse network was faster, 0 to 1
 
     @property
     def verdict(self) -> str:
-        """Empty where the sparse network was faster in nine repeats of ten; else a sentence that says what is amiss."""
+        """A sentence if the sparse network was not faster in nine repeats of ten; else empty."""
         if self.ratio.median <= 1:
             return f"No gain at batch {self.batch}: the sparse network is not faster."
         if self.faster < 0.9:
@@ -70,33 +70,36 @@ def measure_latency(
     device: str = "cpu",
     repeats: int = 30,
 ) -> Latency:
-    """Time of a batch through the sparse network of `architecture`, and through the dense one of its config.
+    """Measure the time of a batch through the sparse network of `architecture` and the dense one of its config.
 
     Both are of the same class, in float32, with random weights (the time does not depend on them), and take turns.
 
     Args:
         architecture: what the sparse network keeps.
         batch: images, 1 to 4,096.
-        folded: both as `fold` makes them, else both as they are, in eval mode.
+        folded: fold both networks, else take both as they are, in eval mode.
         device: "cpu", "cuda", "cuda:N" or "auto".
-        repeats: timed calls of each, 1 to 10,000; three untimed ones go before.
+        repeats: timed calls of each, 1 to 10,000, after three untimed ones.
 
     Raises:
-        InvalidValue: a number out of range, no such kind of device, or a batch that finds no memory.
+        InvalidValue: a number out of range, no such kind of device, or not enough memory for the batch.
         DeviceUnavailable: a device that this machine lacks.
     """
-    for what, value, most in (("batch", batch, MOST_IMAGES), ("repeats", repeats, MOST_REPEATS)):
-        if not 1 <= value <= most:
-            raise InvalidValue(f"{what} must lie between 1 and {most:,}, got {value}.")
+    for what, value, highest in (("batch", batch, MAX_IMAGES), ("repeats", repeats, MAX_REPEATS)):
+        if not 1 <= value <= highest:
+            raise InvalidValue(f"{what} must lie between 1 and {highest:,}, got {value}.")
     where, topology = resolve_device(device), architecture.topology
     dense = Architecture(architecture.config, topology.dense(), architecture.scope)
     try:
-        networks = [SparseDenseNet(each).to(where).eval() for each in (dense, architecture)]
-        images = torch.rand(batch, *architecture.config.image_shape, device=where) * 2 - 1
-        seconds = _in_turn([fold(each) if folded else each for each in networks], images, repeats)
+        with torch.random.fork_rng(devices=[]):  # leaves torch's random numbers as they are
+            networks = [SparseDenseNet(each).to(where).eval() for each in (dense, architecture)]
+        generator = torch.Generator(where).manual_seed(0)
+        shape = batch, *architecture.config.image_shape
+        images = torch.rand(shape, generator=generator, device=where, dtype=torch.float32) * 2 - 1
+        seconds = _time_in_turn([fold(each) if folded else each for each in networks], images, repeats)
     except RuntimeError as error:
-        told = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error) or "overflow" in str(error)
-        if not told:  # only a GPU has an error of its own for it
+        is_known = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error) or "overflow" in str(error)
+        if not is_known:  # torch has an error class of its own only for a GPU
             raise
         raise InvalidValue(
             f"there is no memory on {where} for this network and a batch of {batch}: take a smaller one."
@@ -117,7 +120,7 @@ def measure_latency(
 
 
 @torch.inference_mode()
-def _in_turn(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor, repeats: int) -> NDArray[np.float64]:
+def _time_in_turn(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor, repeats: int) -> NDArray[np.float64]:
     """float64 [repeats, networks]: seconds of each call."""
 
     def wait() -> None:  # a CUDA call returns before its work is done

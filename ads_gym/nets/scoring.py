@@ -1,4 +1,4 @@
-"""Logits to accuracy, soft accuracy and loss."""
+"""Compute accuracy, soft accuracy and loss from logits, or of a network on images."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ads_gym.data.images import ImageSet, network_input
+from ads_gym.torch_state import isolated
 
 
 class Score(NamedTuple):
-    """What a network scores on a set of images."""
+    """Metrics of a network on a set of images."""
 
     accuracy: float  # share of images classified right, 0 to 1
     soft_accuracy: float  # mean probability of the true class, 0 to 1
@@ -24,10 +25,17 @@ def score_logits(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([right, true_class.exp().mean(), -true_class.mean()])
 
 
-@torch.inference_mode()
 def measure(network: nn.Module, images: ImageSet, chunk: int = 500) -> Score:
-    """The score of a network in eval mode on `images`, computed on the network's device."""
+    """Score a network in eval mode on `images`, on the network's device.
+
+    Args:
+        network: put into eval mode.
+        images: to be classified.
+        chunk: images in one forward pass.
+    """
     weight = next(network.parameters())
     network.eval()
-    parts = [network(network_input(part.to(weight.device), weight.dtype)) for part in torch.split(images.images, chunk)]
-    return Score(*score_logits(torch.cat(parts), images.labels.to(weight.device)).tolist())
+    parts = torch.split(images.images, chunk)
+    with isolated(weight.device), torch.inference_mode():
+        logits = torch.cat([network(network_input(part.to(weight.device), weight.dtype)) for part in parts])
+        return Score(*score_logits(logits, images.labels.to(weight.device)).tolist())

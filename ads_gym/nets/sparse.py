@@ -1,4 +1,4 @@
-"""The sparse network: the physically smaller module of an architecture; how it inherits, is saved and loaded."""
+"""The sparse network: the physically smaller module of an architecture. Inherit its weights, save and load it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,36 +10,49 @@ from torch import Tensor, nn
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.files import resolve, write_files
-from ads_gym.nets.densenet import DenseNet, Transition, kept_channels, kept_sources, modules, read_out, source_widths
+from ads_gym.nets.densenet import (
+    DenseNet,
+    Transition,
+    kept_channels,
+    kept_sources,
+    modules,
+    read_out,
+    source_widths,
+    uninitialised,
+)
 from ads_gym.nets.folded import fold
 from ads_gym.nets.layout import in_chunks, memory_format
 from ads_gym.nets.tensorfile import read_safetensors, to_safetensors
+from ads_gym.torch_state import isolated
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # of a torch module
 
 __all__ = ["SparseDenseNet", "build_sparse", "calibrate", "fold", "load", "save"]
 
 
 class SparseDenseNet(nn.Module):
-    """A DenseNet in which a dropped connection has no weights and costs no work.
+    """A DenseNet in which a dropped connection has no weights and costs no computation.
 
-    Its parameters bear the supernet's names; their input channels are those of the kept sources, in order. It reads
-    images float [n, c, h, w] scaled to [-1, 1] (pixel / 127.5 - 1) and gives logits [n, classes].
+    Its parameters have the supernet's names; their input channels are those of the kept sources, in order. It reads
+    images float [n, c, h, w] scaled to [-1, 1] (pixel / 127.5 - 1) and returns logits [n, classes].
 
     Args:
-        architecture: which connections it has. Weights are drawn afresh; `build_sparse` inherits them.
+        architecture: which connections it has. Weights are initialised at random; `build_sparse` inherits them.
+        device: "cpu", whatever torch's default device, or "meta": shapes without weights.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, device: str = "cpu") -> None:
         super().__init__()
         self.architecture = architecture
         self.sources = kept_sources(architecture.config, architecture.mask, architecture.scope)
         widths = source_widths(architecture.config)
-        reads = [sum(w[src] for src in sources) for sources, w in zip(self.sources, widths, strict=True)]
-        self.features, self.classifier = modules(architecture.config, reads)
-        self.widest = _widest(architecture.config, reads)  # numbers in the widest map that one image becomes
+        in_channels = [sum(w[src] for src in sources) for sources, w in zip(self.sources, widths, strict=True)]
+        self.features, self.classifier = modules(architecture.config, in_channels, device)
+        self.widest = _widest(architecture.config, in_channels)  # values in the widest map of one image
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1]."""
-        if torch.is_grad_enabled() or any(map(_sees_the_batch, self.modules())):
+        if torch.is_grad_enabled() or any(map(_needs_whole_batch, self.modules())):
             return self._logits(images)
         layout = memory_format(images)
         return in_chunks(lambda part: self._logits(part, layout), images, self.widest)
@@ -58,8 +71,9 @@ class SparseDenseNet(nn.Module):
         return cast(Tensor, self.classifier(read_out(x)))
 
 
+@torch.inference_mode(False)
 def build_sparse(architecture: Architecture, supernet: DenseNet) -> SparseDenseNet:
-    """The sparse network of an architecture with the weights that it inherits, on the supernet's device and dtype.
+    """The sparse network of an architecture with the supernet's weights, on its device and in its dtype.
 
     Its BatchNorm statistics are still the dense network's: see `calibrate`.
 
@@ -70,10 +84,9 @@ def build_sparse(architecture: Architecture, supernet: DenseNet) -> SparseDenseN
         raise InvalidValue(
             f"this architecture is of {architecture.config}, and the supernet of {supernet.config}: use one of the two."
         )
-    network = SparseDenseNet(architecture)
-    full, state = supernet.state_dict(), network.state_dict()
-    kept = dict(_kept(network))
-    for name, tensor in full.items():
+    network = uninitialised(lambda device: SparseDenseNet(architecture, device))
+    kept, state = dict(_kept(network)), {}
+    for name, tensor in supernet.state_dict().items():
         channels = kept.get(name.rpartition(".")[0])
         if channels is None or not tensor.ndim or name == "classifier.bias":
             state[name] = tensor
@@ -84,7 +97,7 @@ def build_sparse(architecture: Architecture, supernet: DenseNet) -> SparseDenseN
 
 
 def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
-    """Re-estimate every BatchNorm's statistics on `images`, one batch in train mode; returns `network` in eval mode.
+    """Re-estimate every BatchNorm's statistics on `images`, one batch in train mode; return `network` in eval mode.
 
     Args:
         network: any network with BatchNorm; changed in place.
@@ -95,7 +108,7 @@ def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    with torch.no_grad():
+    with isolated(images.device):
         network.train()(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -122,7 +135,7 @@ def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
 
 
 def load(path: str | Path) -> SparseDenseNet:
-    """The sparse network that `save` wrote, on the CPU, ready for use (in eval mode).
+    """Load the sparse network that `save` wrote: float32, on the CPU, in eval mode.
 
     Args:
         path: as given to `save`, or either of its two files.
@@ -132,35 +145,39 @@ def load(path: str | Path) -> SparseDenseNet:
         DamagedFile: one is damaged, foreign, or does not belong to the other.
         StorageError: one may not be read.
     """
-    architecture, weights = saved_files(path)
-    network = SparseDenseNet(Architecture.read(architecture))
-    state = read_safetensors(weights, f"file of the weights of {architecture.name}:")
+    stem, weights = saved_files(path)
+    architecture = Architecture.read(stem)
+    state = read_safetensors(weights, f"file of the weights of {stem.name}:")
+    network = uninitialised(lambda device: SparseDenseNet(architecture, device))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise DamagedFile(f"{weights} does not hold the weights of {architecture.name}: {reason}") from error
+        raise DamagedFile(f"{weights} does not hold the weights of {stem.name}: {reason}") from error
     return network.eval()
 
 
-def _sees_the_batch(module: nn.Module) -> bool:
-    """Whether chunks would be no secret to a module: it takes statistics, or somebody looks in on it."""
-    return module.training or bool(module._forward_hooks or module._forward_pre_hooks)
+def _needs_whole_batch(module: nn.Module) -> bool:
+    """Whether a module would notice chunks: it estimates statistics, or has a forward hook.
+
+    torch has no public way to ask for hooks. Where a release has no such attributes, hooks are called once a chunk.
+    """
+    return module.training or any(getattr(module, name, None) for name in HOOKS)
 
 
 def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
     return torch.cat([nodes[src] for src in sources], dim=1) if len(sources) > 1 else nodes[sources[0]]
 
 
-def _widest(config: DenseNetConfig, reads: list[int]) -> int:
-    """The largest product of channels and pixels that a destination reads, or that a bottleneck puts between."""
+def _widest(config: DenseNetConfig, in_channels: list[int]) -> int:
+    """The largest product of channels and pixels of any input of a destination, or inside a bottleneck layer."""
     pixels = [block.height * block.width for block in config.geometry for _ in range(block.layers + 1)]
     between = 4 * config.growth if config.bottleneck else 0
-    return max(max(channels, between) * size for channels, size in zip(reads, pixels, strict=True))
+    return max(max(channels, between) * size for channels, size in zip(in_channels, pixels, strict=True))
 
 
 def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
-    """(module name, kept channels of its input) of every module whose input channels a mask thins out."""
+    """(module name, kept channels of its input) of every module whose input channels depend on the mask."""
     config = network.architecture.config
     kept = iter(map(kept_channels, network.sources, source_widths(config)))
     for name, module in network.features.named_children():
@@ -179,7 +196,7 @@ def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
 
 
 def saved_files(path: str | Path) -> tuple[Path, Path]:
-    """The architecture's and the weights' file of a network that was saved as `path`."""
+    """The two files of a network saved as `path`: its architecture and its weights."""
     stem = resolve(path)
     if stem.suffix in {".json", ".safetensors"}:
         stem = stem.with_suffix("")

@@ -121,10 +121,10 @@ class SupernetTask(Task):
         """
         import torch
 
-        from ads_gym.nets.densenet import DenseNet
+        from ads_gym.nets.densenet import DenseNet, uninitialised
 
         weights = self.state_dict()
-        network = DenseNet(self.config)
+        network = uninitialised(lambda device: DenseNet(self.config, device))
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

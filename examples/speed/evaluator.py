@@ -1,4 +1,4 @@
-"""Masks per second of inherited evaluation, against the ways that one would write first.
+"""Masks per second of inherited evaluation, against the obvious implementations.
 
 A mask's metrics are its scores on VALID under BatchNorm statistics of its own, estimated on calibration images. Weights
 and images are random, for the time does not depend on them. Every repeat has masks of its own. On CUDA where it is.
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
     config: DenseNetConfig
     valid: int  # images
     calibration: int
-    few: int = 2  # masks that rivals are timed on in one repeat: they take one after another
+    few: int = 2  # masks on which rivals are timed in one repeat: they compute them one after another
 
 
 FASHION = DenseNetConfig((6, 6, 6), 8, 16, "conv3-stride2", image_shape=(1, 28, 28))
@@ -38,12 +38,12 @@ TINY = DenseNetConfig((3, 3), 4, 8, "conv3", image_shape=(1, 8, 8))
 CPU = {"Fashion-MNIST's": Setting(FASHION, 2000, 500), "DenseNet-40": Setting(DENSENET_40, 400, 100, few=1)}
 CUDA = {"Fashion-MNIST's": Setting(FASHION, 2000, 500), "DenseNet-40": Setting(DENSENET_40, 5000, 1000)}
 SMALL = {"a small network": Setting(TINY, 100, 50)}
-TOLD = {"random": "random masks", "neighbours": "neighbours"}
-BATCHES = {"cpu": (500, 125), "cuda": (500, 2000)}  # of the rival's scoring; the second is its best
+NAMES = {"random": "random masks", "neighbours": "neighbours"}
+BATCHES = {"cpu": (500, 125), "cuda": (500, 2000)}  # in which the rival scores; the second is its best
 
 
 class Images(NamedTuple):
-    """On the device, as networks read them."""
+    """Images on the device, as networks read them."""
 
     calibration: Tensor  # float32 [n, c, h, w]
     valid: Tensor
@@ -59,12 +59,12 @@ class Problem(NamedTuple):
 
 
 def settings(small: bool) -> dict[str, Setting]:
-    """By name, for this machine."""
+    """Settings for this machine, by name."""
     return SMALL if small else CUDA if resolve_device().type == "cuda" else CPU
 
 
 def problem(setting: Setting) -> Problem:
-    """Drawn at random, always the same."""
+    """Weights and images drawn at random, always the same."""
     generator, shape = torch.Generator().manual_seed(0), setting.config.image_shape
     torch.manual_seed(0)
     network, device = DenseNet(setting.config).eval(), resolve_device()
@@ -141,7 +141,11 @@ def compare(name: str, setting: Setting, small: bool) -> list[Row]:
         rivals = {f"masked, {batch}": f"masked supernet, scored {batch} at a time" for batch in BATCHES[device]}
         rivals |= {f"pruned, {kind}": "smaller network (ours)", f"plain, {kind}": "smaller network, plainly written"}
         rivals |= {"alone": "ours, one mask at a time"} if kind == "neighbours" else {}
-        for rival, told in rivals.items():
+        for rival, name_of_rival in rivals.items():
             work = alone if rival == "alone" else few
-            rows.append(Row(f"{count} {TOLD[kind]}, {what}", told, seconds[kind], seconds[rival], count, work, "masks"))
+            rows.append(
+                Row(
+                    f"{count} {NAMES[kind]}, {what}", name_of_rival, seconds[kind], seconds[rival], count, work, "masks"
+                )
+            )
     return rows

@@ -1,4 +1,4 @@
-"""How the time of inherited evaluation grows with masks, images and depth, and that its memory does not grow at all."""
+"""Growth of the time of inherited evaluation with masks, images and depth, and of its memory, which stays constant."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""How much of the machine inherited evaluation uses: operations a second beside the peak of a large convolution.
+"""Operations per second of inherited evaluation, as a share of the peak rate of a large convolution.
 
 Counted twice. Needed: what the masks have in closed form (2 for a multiply-add, times images), each by itself. Done:
 what convolutions and products were carried out, counted operation by operation; the rest was shared between masks.
@@ -17,11 +17,10 @@ from speed.evaluator import problem, settings
 from speed.stopwatch import Part, Stopwatch
 from torch.nn import functional
 
-from ads_gym.evaluators import decomposition as parts
-from ads_gym.evaluators import kernels
+from ads_gym.evaluators import decomposition, kernels
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.roofline import count_work
-from ads_gym.evaluators.throughput import measure_paces, neighbours
+from ads_gym.evaluators.throughput import neighbours, time_evaluator
 from ads_gym.topology import BoolArray
 
 
@@ -57,12 +56,12 @@ def measure(small: bool) -> list[Share | Part]:
     shares, profiles = [], []
     for name, setting in settings(small).items():
         evaluator, images = problem(setting).evaluator, setting.valid + setting.calibration
-        machine, paces, _ = measure_paces(evaluator, images, masks=4 if small else 16, repeats=1 if small else 5)
-        for pace in paces:
-            needed = pace.needed / pace.counted * pace.rate
-            peaks = machine.convolution, machine.product, pace.traffic, machine.bandwidth
-            what = f"{pace.kind}, {pace.counted} masks, {name}"
-            shares.append(Share(what, pace.rates, pace.rate, needed, pace.operations, *peaks))
+        roofline, timings, _ = time_evaluator(evaluator, images, masks=4 if small else 16, repeats=1 if small else 5)
+        for timing in timings:
+            needed = timing.needed / timing.counted * timing.rate
+            peaks = roofline.convolution, roofline.product, timing.traffic, roofline.bandwidth
+            what = f"{timing.kind}, {timing.counted} masks, {name}"
+            shares.append(Share(what, timing.rates, timing.rate, needed, timing.operations, *peaks))
         (masks,) = neighbours(evaluator.topology, 4 if small else 32, np.random.default_rng(0))
         profiles += [Part(f"{name}: {part.name}", part.seconds, part.share) for part in profile(evaluator, masks)]
     return shares + profiles
@@ -73,8 +72,8 @@ WATCHED = [
     (functional, "linear", "convolutions and products"),
     (kernels.Affine, "relu", "BatchNorm and ReLU"),
     (kernels.Norms, "__call__", "scale and shift from statistics"),
-    (parts, "moments", "mean and variance"),
-    (parts, "pooled", "pooling"),
+    (decomposition, "moments", "mean and variance"),
+    (decomposition, "average_pool", "pooling"),
 ]
 
 
@@ -94,6 +93,6 @@ def profile(evaluator: InheritedEvaluator, masks: BoolArray) -> list[Part]:
         evaluator.evaluate(masks)
         stopwatch.lap()
     total = sum(stopwatch.seconds.values())
-    told = {WATCHED[0][2]: f", {operations / stopwatch.seconds[WATCHED[0][2]] / 1e9:.0f} GFLOP/s"}
+    rates = {WATCHED[0][2]: f", {operations / stopwatch.seconds[WATCHED[0][2]] / 1e9:.0f} GFLOP/s"}
     largest = sorted(stopwatch.seconds.items(), key=lambda part: -part[1])
-    return [Part(name + told.get(name, ""), seconds, seconds / total) for name, seconds in largest]
+    return [Part(name + rates.get(name, ""), seconds, seconds / total) for name, seconds in largest]

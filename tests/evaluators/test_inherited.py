@@ -10,9 +10,9 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
-from ads_gym.evaluators.decomposition import numbers_an_image
+from ads_gym.evaluators.decomposition import values_per_image
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.evaluators.prefix_trie import Walk
+from ads_gym.evaluators.prefix_trie import Traversal
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import kept_sources
@@ -32,6 +32,12 @@ def evaluator_of(config, images=20, **settings):
     """On random images, as many to calibrate as to score."""
     calibration, valid = random_images(config, images, 1), random_images(config, images, 2)
     return InheritedEvaluator(trained_looking(config), calibration, valid, device="cpu", **settings)
+
+
+def on_digits(**settings):
+    task = Task.load("digits")
+    settings = {"device": "cpu", **settings}
+    return InheritedEvaluator(task.supernet(), task.calibration(), task.images(Split.VALID), **settings)
 
 
 def masks_of(topology, n, seed=0):
@@ -98,37 +104,37 @@ def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
 
 
 @pytest.mark.parametrize("config", [KINDS[0], KINDS[3], WIDE[0]], ids=str)
-def test_what_a_walk_has_no_room_to_hold_it_computes_again_to_the_same_bits(config):
+def test_contributions_above_the_memory_budget_are_computed_again_to_the_same_bits(config):
     evaluator = evaluator_of(config)
-    images, parts = evaluator._calibration, evaluator._parts
-    plans = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 40))
-    holding, forgetful = Walk(parts, images, 1 << 30), Walk(parts, images, 5_000)
-    for plan in plans:
-        alone, *others = (walk.through([plan], list)[0] for walk in (Walk(parts, images, 0), holding, forgetful))
+    images, decomposition = evaluator._calibration, evaluator._decomposition
+    keys = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 40))
+    rich, poor = Traversal(decomposition, images, 1 << 30), Traversal(decomposition, images, 5_000)
+    for key in keys:
+        new = Traversal(decomposition, images, 0)
+        alone, *others = (traversal.visit([key], list)[0] for traversal in (new, rich, poor))
         for path in others:
             for node, same in zip(path, alone, strict=True):
                 assert torch.equal(node.maps, same.maps)
 
 
-def test_a_walk_begins_at_the_nearer_end_and_tells_in_the_order_that_it_was_asked():
+def test_a_traversal_starts_at_the_nearer_end_and_returns_results_in_order():
     config = KINDS[0]
     evaluator = evaluator_of(config)
-    plans = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 6))
-    walk = Walk(evaluator._parts, evaluator._calibration, 1 << 30)
-    fresh = [each for plan in plans for each in Walk(evaluator._parts, evaluator._calibration, 0).through([plan], list)]
-    visited = []
-    for _ in range(2):  # forwards; then backwards, from where it stands
-        seen = walk.through(plans, lambda path: visited.append(walk._plan[:]) or list(path))
-        for path, same in zip(seen, fresh, strict=True):
+    keys = sorted(kept_sources(config, mask, Scope.LAYERS) for mask in masks_of(evaluator.topology, 6))
+    new = [Traversal(evaluator._decomposition, evaluator._calibration, 0).visit([key], list)[0] for key in keys]
+    traversal, visited = Traversal(evaluator._decomposition, evaluator._calibration, 1 << 30), []
+    for _ in range(2):  # forwards; then backwards, from the last path
+        paths = traversal.visit(keys, lambda path: visited.append(traversal._key[:]) or list(path))
+        for path, same in zip(paths, new, strict=True):
             assert torch.equal(path[-1].maps, same[-1].maps)
-    assert visited == plans + plans[::-1]
+    assert visited == keys + keys[::-1]
 
 
-def test_walks_that_are_kept_between_batches_change_no_bit(monkeypatch):
+def test_traversals_kept_between_batches_change_no_bit(monkeypatch):
     small_chunks(monkeypatch)
     config = KINDS[0]
     images = random_images(config, 33, 1), random_images(config, 33, 2)
-    limit = 33 * sum(numbers_an_image(config)) * 4 * inherited.KEPT_SHARE
+    limit = 33 * sum(values_per_image(config)) * 4 * inherited.CACHE_FRACTION
     keeping, poor = (
         InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=each)
         for each in (limit, limit // 8)
@@ -136,8 +142,8 @@ def test_walks_that_are_kept_between_batches_change_no_bit(monkeypatch):
     masks = masks_of(keeping.topology, 24)
     for batch in (masks[:8], masks[4:12], masks[4:5], masks[::-1]):
         assert keeping.evaluate(batch) == poor.evaluate(batch)
-    assert keeping._kept and not poor._kept
-    with ThreadPoolExecutor(4) as pool:  # callers at the same time do not meet on one walk
+    assert keeping._cached and not poor._cached
+    with ThreadPoolExecutor(4) as pool:  # concurrent callers never use the same traversal
         assert len({tuple(found) for found in pool.map(keeping.evaluate, [masks] * 4)}) == 1
 
 
@@ -146,7 +152,7 @@ def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
     supernet, images = trained_looking(config), [random_images(config, n, 1) for n in (30, 400)]
     masks = masks_of(CostTable(config).topology, 6)
     wide = InheritedEvaluator(supernet, *images, device="cpu")
-    limit = sum(numbers_an_image(config)) * 4 * 50  # bytes of 50 images
+    limit = sum(values_per_image(config)) * 4 * 50  # bytes of 50 images
     narrow = InheritedEvaluator(supernet, *images, device="cpu", memory_limit=limit)
     assert wide._chunk > narrow._chunk == 50
     assert narrow.fingerprint != wide.fingerprint  # another chunk may move the last bits
@@ -158,39 +164,37 @@ def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
 
 @pytest.mark.parametrize("side", [7, 9, 10])  # rows go together two by two, four by four
 @pytest.mark.parametrize("growth", [3, 4, 8])
-def test_between_batches_a_quarter_of_the_limit_is_held(side, growth):
+def test_between_batches_a_quarter_of_the_limit_is_kept(side, growth):
     config = DenseNetConfig((5,), growth, 4, "conv3", image_shape=(1, side, side))
     images = [random_images(config, n, 1) for n in (60, 60)]
     dense = CostTable(config).topology.dense()[None]
 
-    def held(limit):
+    def kept_bytes(limit):
         evaluator = InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=limit)
         evaluator.evaluate(dense)
-        nodes = [node for walk in evaluator._kept.values() for node in walk._path]
+        nodes = [node for traversal in evaluator._cached.values() for node in traversal._path]
         tensors = [tensor for node in nodes for tensor in (node.maps, *node.contributions.values())]
         return sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
-    all_of_it = held(1 << 30)
-    for factor in (1, 2.7, 3.2, 3.4, 3.6, 3.8, 4, 5):  # just below four, an estimate without padded rows holds too much
-        limit = int(factor * all_of_it)
-        assert held(limit) <= limit / 4
-    assert all_of_it > 0
+    everything = kept_bytes(1 << 30)
+    for factor in (1, 2.7, 3.2, 3.4, 3.6, 3.8, 4, 5):  # just below four, an estimate without padded rows keeps too much
+        limit = int(factor * everything)
+        assert kept_bytes(limit) <= limit / 4
+    assert everything > 0
 
 
-def test_numbers_an_image_are_what_the_longest_path_holds():
+def test_values_per_image_are_those_of_the_longest_path():
     for config in KINDS:
         evaluator = evaluator_of(config, 3, dtype=torch.float64)  # no padded rows
-        plan = kept_sources(config, evaluator.topology.dense(), Scope.LAYERS)
-        (path,) = Walk(evaluator._parts, evaluator._calibration, 1 << 30).through([plan], list)
+        key = kept_sources(config, evaluator.topology.dense(), Scope.LAYERS)
+        (path,) = Traversal(evaluator._decomposition, evaluator._calibration, 1 << 30).visit([key], list)
         maps = sum(node.maps[0].numel() for node in path[:-1])
         contributions = sum(term[0].numel() for node in path for term in node.contributions.values())
-        assert numbers_an_image(config) == (maps, contributions)
+        assert values_per_image(config) == (maps, contributions)
 
 
 def test_bfloat16_is_within_half_a_point_where_images_are_told_apart_clearly():
-    evaluators = [
-        InheritedEvaluator.of(Task.load("digits"), device="cpu", dtype=d) for d in (torch.float32, torch.bfloat16)
-    ]
+    evaluators = [on_digits(dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
     bound = 0.1  # of logits
     for mask in masks_of(evaluators[0].topology, 12):
         exact, rough = (evaluator.logits(mask).float() for evaluator in evaluators)
@@ -199,15 +203,15 @@ def test_bfloat16_is_within_half_a_point_where_images_are_told_apart_clearly():
         assert (exact.argmax(1) != rough.argmax(1))[clear].float().mean() <= 0.005
 
 
-def test_with_little_memory_fewer_walks_go_side_by_side(monkeypatch):
+def test_with_little_memory_fewer_traversals_run_in_parallel(monkeypatch):
     config = KINDS[0]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    bytes_an_image = sum(numbers_an_image(config)) * 4
-    for walks in (1, 3, 8):
-        limit = walks * 20 * bytes_an_image + 10
+    bytes_per_image = sum(values_per_image(config)) * 4
+    for traversals in (1, 3, 8):
+        limit = traversals * 20 * bytes_per_image + 10
         images = [random_images(config, 20, seed) for seed in (1, 2)]
         evaluator = InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=limit)
-        assert evaluator._walks(20 * bytes_an_image) == walks
+        assert evaluator._max_traversals(20 * bytes_per_image) == traversals
 
 
 def test_threads_change_no_bit(monkeypatch):
@@ -225,21 +229,22 @@ def test_threads_change_no_bit(monkeypatch):
     assert found[0] == found[1] == found[2]
 
 
-def test_every_walk_is_on_one_thread_however_many_go_side_by_side(monkeypatch):
+def test_every_traversal_computes_on_one_thread(monkeypatch):
     small_chunks(monkeypatch)
     evaluator = evaluator_of(KINDS[0], 33)
     masks = masks_of(evaluator.topology, 4)
-    through, seen, before = Walk.through, [], torch.get_num_threads()
+    visit, seen, before = Traversal.visit, [], torch.get_num_threads()
 
     def watched(self, *args):
-        found = through(self, *args)
+        found = visit(self, *args)
         seen.append(torch.get_num_threads())
         return found
 
-    monkeypatch.setattr(Walk, "through", watched)
+    monkeypatch.setattr(Traversal, "visit", watched)
     torch.set_num_threads(4)
     try:
-        for _ in range(200):  # new threads every time: each must ask for one, not take what another puts back
+        for _ in range(200):
+            evaluator.close()  # new threads every time
             evaluator.evaluate(masks)
         assert torch.get_num_threads() == 4
     finally:
@@ -263,7 +268,7 @@ def test_the_dense_supernet_itself_scores_what_its_mask_does():
     assert dense.loss == pytest.approx(measure(task.supernet(), task.images(Split.VALID)).loss, abs=1e-5)
 
 
-def test_a_fingerprint_tells_everything_apart_that_moves_a_metric():
+def test_fingerprints_differ_where_metrics_may_differ():
     config = KINDS[0]
     supernet, other = trained_looking(config), trained_looking(config, seed=1)
     a, b, c = (random_images(config, 20, seed) for seed in range(3))
@@ -279,18 +284,12 @@ def test_a_fingerprint_tells_everything_apart_that_moves_a_metric():
     assert InheritedEvaluator(supernet, a, b, device="cpu").fingerprint == variants[0].fingerprint
 
 
-def test_test_is_refused_as_a_reward():
-    for split in (Split.TEST, Split.TRAIN):
-        with pytest.raises(InvalidValue, match="VALID"):
-            InheritedEvaluator.of(Task.load("digits"), split=split, device="cpu")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_missing_device_is_told():
     with pytest.raises(DeviceUnavailable, match="--device cpu"):
-        InheritedEvaluator.of(Task.load("digits"), device="cuda")
+        on_digits(device="cuda")
     with pytest.raises(InvalidValue, match="'cuda:N'"):
-        InheritedEvaluator.of(Task.load("digits"), device="quantum")
+        on_digits(device="quantum")
 
 
 def test_metrics_survive_the_store_to_the_bit(tmp_path):

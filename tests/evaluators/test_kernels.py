@@ -15,7 +15,7 @@ def drawn(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64) - 0.5
 
 
-WAYS = {
+IMPLEMENTATIONS = {
     "plain": lambda weight, size: Convolution(weight),
     "product": ProductConvolution,
     "two rows": lambda weight, size: RowsConvolution(weight, size, 2),
@@ -24,13 +24,13 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 5), (3, 3), (4, 4), (5, 2), (6, 7), (7, 7), (8, 6), (9, 1)])
 @pytest.mark.parametrize("outputs", [1, 3, 8])
-def test_every_way_is_the_same_convolution(way, size, outputs):
+def test_every_implementation_is_the_same_convolution(way, size, outputs):
     weight, other = drawn(outputs, 5, 3, 3), drawn(outputs, 5, 3, 3) + 1
     maps = drawn(4, 5, *size).contiguous(memory_format=LAYOUT)
-    first, second = WAYS[way](weight, size), WAYS[way](other, size)
+    first, second = IMPLEMENTATIONS[way](weight, size), IMPLEMENTATIONS[way](other, size)
     reference = functional.conv2d(maps, weight, padding=1)
     result = first.maps(first(maps))
     assert torch.allclose(result, reference, rtol=0, atol=1e-12) and result.is_contiguous(memory_format=LAYOUT)
@@ -59,6 +59,6 @@ def test_vectors_of_16_lanes_are_filled(monkeypatch, shape, size, dtype, way):
     assert torch.allclose(chosen.maps(chosen(maps)), reference, rtol=0, atol=1e-5)
 
 
-def test_on_another_processor_rows_do_not_go_together(monkeypatch):
+def test_rows_are_computed_together_with_avx512_only(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert type(convolution(drawn(8, 3, 3, 3).float(), (14, 14))) is Convolution

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import KINDS, random_images, trained_looking
+from networks import KINDS, WIDE, random_images, trained_looking
 from torch import nn
 
 from ads_gym.architecture import Architecture
@@ -49,6 +49,25 @@ def test_folded_says_what_the_network_says(config, scope, make):
             scale = max(1.0, float(expected.abs().max()))
             torch.testing.assert_close(got, expected, rtol=0, atol=bound * scale)
         network.float()
+
+
+@pytest.mark.parametrize("config", KINDS + WIDE, ids=str)
+@pytest.mark.parametrize("brightness", [0.3, 0.9])
+def test_a_fold_is_as_exact_as_its_network_where_means_are_large_beside_deviations(config, brightness):
+    """Bright images of low contrast: a channel's scale and shift are large and nearly cancel."""
+    errors = []
+    for seed in range(6):
+        images = brightness + 0.1 * network_input(random_images(config, 40, seed).images)
+        for mask in masks_of(config, Scope.LAYERS)[::2]:
+            network = calibrate(build_sparse(Architecture(config, mask), trained_looking(config, seed)), images)
+            with torch.no_grad():
+                outputs = network(images), fold(network)(images)
+                exact = network.double()(images.double())
+            scale = max(1.0, float(exact.abs().max()))
+            errors.append([float((output - exact).abs().max()) / scale for output in outputs])
+    unfolded, folded = np.max(errors, axis=0)
+    assert folded <= 2 * unfolded + 1e-6
+    assert folded <= 1e-5 or brightness == 0.9  # where the network itself is off by more
 
 
 def test_a_fold_has_no_batchnorm_learns_nothing_and_leaves_its_network_alone():

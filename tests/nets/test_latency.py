@@ -58,7 +58,7 @@ def test_it_says_plainly_when_there_is_no_gain(median, faster, says):
 
 def test_repeats_are_counted_one_by_one(monkeypatch):
     seconds = np.array([[2.0, 1.0]] * 3 + [[1.0, 2.0]])
-    monkeypatch.setattr(latency, "_in_turn", lambda *_: seconds)
+    monkeypatch.setattr(latency, "_time_in_turn", lambda *_: seconds)
     measured = measure_latency(CHAIN, 1, repeats=4)
     assert measured.faster == 0.75 and measured.ratio.median == 2.0 and measured.dense.low == pytest.approx(1.3)
 
@@ -79,7 +79,7 @@ def test_a_batch_without_memory_is_told(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(latency, "_in_turn", full)
+    monkeypatch.setattr(latency, "_time_in_turn", full)
     with pytest.raises(InvalidValue, match="batch of 9"):
         measure_latency(CHAIN, 9)
 
