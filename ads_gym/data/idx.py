@@ -17,7 +17,7 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-_MOST_BYTES = 2**31  # a damaged header may claim any size
+_MAX_BYTES = 2**31  # a damaged header may claim any size
 
 
 def find_files(folder: Path) -> list[Path] | None:
@@ -45,7 +45,7 @@ def _parse(file: BinaryIO, dimensions: int) -> NDArray[np.uint8]:
         raise ValueError(f"it begins with {head[:4].hex()}, not 000008{dimensions:02x}")
     shape = [int(size) for size in np.frombuffer(head, ">u4", offset=4)]
     size = math.prod(shape)
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise ValueError(f"it claims the shape {shape}")
     body = file.read(size + 1)
     if len(body) != size:
