@@ -37,7 +37,7 @@ def test_it_prints_rates_shares_and_memory(run):
     ("arguments", "says"),
     [
         (("--task", "digit"), "digits"),
-        (("--task", "planted-45"), "it has no images and no weights"),
+        (("--task", "planted-45"), "has no images and no weights"),
         (("--masks", 0), "masks must lie between 1 and 100,000, got 0"),
         (("--device", "gpu"), "'gpu'"),
         (("--device", "cuda:99"), "'cuda:99'"),

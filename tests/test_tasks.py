@@ -18,7 +18,8 @@ from ads_gym.errors import DamagedFile, DeviceUnavailable, InvalidValue, NotFoun
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.nets.densenet import DenseNet
-from ads_gym.tasks import PLANTED, Task, save_task, task_names, tasks_home
+from ads_gym.problem import make_problem
+from ads_gym.tasks import PLANTED, PlantedTask, SupernetTask, Task, save_task, task_names, tasks_home
 from ads_gym.topology import Scope, Topology
 
 CONFIG = DenseNetConfig((2, 3), growth=2, stem_channels=3, image_shape=(1, 8, 8))
@@ -55,10 +56,19 @@ def test_planted_tasks_are_always_there(name, decisions):
     evaluator = task.evaluator()
     assert isinstance(evaluator, PlantedEvaluator) and isinstance(evaluator, Evaluator)
     assert evaluator.topology.size == decisions and evaluator.config == task.config
-    assert task.data is None and task.folder is None
-    for ask in (lambda: task.images(Split.VALID), task.calibration, task.supernet, lambda: task.files):
-        with pytest.raises(InvalidValue, match="is planted: it has no images and no weights"):
+    assert not task.has_network and isinstance(task, PlantedTask)
+    inherit = lambda: task.inherit(Architecture(task.config, evaluator.topology.dense()))  # noqa: E731
+    for ask in (lambda: task.images(Split.VALID), task.calibration, task.supernet, inherit):
+        with pytest.raises(InvalidValue, match="has no images and no weights"):
             ask()
+
+
+def test_a_task_is_of_some_kind():
+    """It was once possible to make one without data, which then silently had a planted evaluator."""
+    with pytest.raises(TypeError, match="abstract"):
+        Task("mine", CONFIG)
+    with pytest.raises(TypeError, match="data"):
+        SupernetTask("mine", CONFIG)
 
 
 def test_loading_a_planted_task_imports_no_torch():
@@ -77,12 +87,17 @@ def test_loading_any_task_imports_no_torch(saved):
     assert run_python(code.format(str(saved.folder))).stdout == "mine False\n"
 
 
+def evaluator_of(task, scope, spec):
+    """What a problem of the task has, without what makes it when it is needed."""
+    return make_problem(task, scope=scope, evaluator=spec).evaluator.inner
+
+
 def test_evaluators_by_spec():
     task = Task.load("planted-45")
-    hidden = task.evaluator(Scope.ALL, spec="planted:pairwise:7")
+    hidden = evaluator_of(task, Scope.ALL, "planted:pairwise:7")
     assert hidden.fingerprint == PlantedEvaluator(task.config, Scope.ALL, "pairwise", 7).fingerprint
     assert hidden.fingerprint != task.evaluator(Scope.ALL).fingerprint
-    assert task.evaluator().fingerprint == task.evaluator("layers", spec="planted:linear:0").fingerprint
+    assert task.evaluator().fingerprint == evaluator_of(task, "layers", "planted:linear:0").fingerprint
 
 
 @pytest.mark.parametrize(
@@ -103,7 +118,7 @@ def test_evaluators_by_spec():
 def test_wrong_evaluator_specs(monkeypatch, spec, error, says):
     monkeypatch.setitem(sys.modules, "test_tasks", sys.modules[__name__])
     with pytest.raises(error, match=says):
-        Task.load("planted-45").evaluator(spec=spec)
+        evaluator_of("planted-45", "layers", spec)
 
 
 def not_an_evaluator(task, scope):
@@ -126,8 +141,8 @@ class MostlyDense:
 
 def test_own_evaluators_by_module_and_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "test_tasks", sys.modules[__name__])
-    evaluator = Task.load("planted-20").evaluator(Scope.ALL, spec="test_tasks:MostlyDense")
-    assert isinstance(evaluator, MostlyDense) and evaluator.topology.scope is Scope.ALL
+    evaluator = evaluator_of("planted-20", Scope.ALL, "test_tasks:MostlyDense")
+    assert isinstance(evaluator.evaluator, MostlyDense) and evaluator.topology.scope is Scope.ALL
 
 
 def test_a_saved_task_comes_back_as_it_was(saved, weights):
@@ -159,7 +174,7 @@ def test_inherited_evaluator_of_a_task(saved):
     assert isinstance(evaluator, Evaluator) and evaluator.config == CONFIG
     metrics = evaluator.evaluate(evaluator.topology.dense()[None])[0]
     assert 0 <= metrics.accuracy <= 1 and metrics.relative_macs == 1
-    assert isinstance(saved.evaluator(spec="planted:given:1"), PlantedEvaluator)
+    assert isinstance(evaluator_of(saved, Scope.LAYERS, "planted:given:1"), PlantedEvaluator)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")

@@ -50,7 +50,9 @@ def latency(
     first, console = measured[0], Console()
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
-    print(f"relative MACs {first.relative_macs:.3f}: in proportion to the work, {1 / first.relative_macs:.2f} times as fast")
+    print(
+        f"relative MACs {first.relative_macs:.3f}: in proportion to the work, {1 / first.relative_macs:.2f} times as fast"
+    )
     print_table(_table(measured), console)
     for line in measured:
         if line.verdict:
@@ -71,5 +73,5 @@ def _table(measured: "list[Latency]") -> "Table":
     return table
 
 
-def _format(spread: "Spread", unit: float = 1.0) -> str:
+def _format_spread(spread: "Spread", unit: float = 1.0) -> str:
     return f"{spread.median * unit:.2f} ({spread.low * unit:.2f}-{spread.high * unit:.2f})"

@@ -78,19 +78,19 @@ class Task(ABC):
 
     def images(self, split: Split) -> "ImageSet":
         """Return the images of a split, uint8 [n, c, h, w], on the CPU."""
-        raise self._lacks("images")
+        raise self._has_no_network()
 
     def calibration(self) -> "ImageSet":
         """Return the images of TRAIN on which BatchNorm statistics are estimated."""
-        raise self._lacks("images")
+        raise self._has_no_network()
 
     def supernet(self) -> "DenseNet":
         """Return the trained network with every connection, in eval mode, on the CPU; a new one at every call."""
-        raise self._lacks("trained network")
+        raise self._has_no_network()
 
     def inherit(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
         """Return the sparse network of an architecture with inherited weights and BatchNorm statistics of its own."""
-        raise self._lacks("trained network")
+        raise self._has_no_network()
 
-    def _lacks(self, what: str) -> InvalidValue:
-        return InvalidValue(f"task {self.name!r} is {type(self).__name__}, which has no {what}: use a trained task.")
+    def _has_no_network(self) -> InvalidValue:
+        return InvalidValue(f"task {self.name!r} has no images and no weights: use a task that was trained.")
