@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ads_gym.architecture import DenseNetConfig
+from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import DataSpec, Split, default_spec
 from ads_gym.errors import DamagedFile, DeviceUnavailable, InvalidValue, NotFound, StorageError, UnknownName
 from ads_gym.evaluators.base import Evaluator
@@ -65,7 +65,7 @@ def test_planted_tasks_are_always_there(name, decisions):
 
 def test_a_task_is_of_some_kind():
     """It was once possible to make one without data, which then silently had a planted evaluator."""
-    with pytest.raises(TypeError, match="abstract"):
+    with pytest.raises(TypeError):
         Task("mine", CONFIG)
     with pytest.raises(TypeError, match="data"):
         SupernetTask("mine", CONFIG)
