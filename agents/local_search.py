@@ -1,88 +1,92 @@
-"""First-improvement local search over one-flip moves: the bar that a learning agent has to beat."""
+"""First-improvement local search over single flips, with random restarts near the best mask.
 
-from typing import Any
+Iterated local search: H. R. Lourenço, O. C. Martin, T. Stützle, "Iterated Local Search", 2003. numpy only.
+Shape: E skip connections.
+"""
 
-import gymnasium as gym
+from collections.abc import Generator, Sequence
+
 import numpy as np
 
-from ads_gym.agents.base import MaskAgent
-from ads_gym.errors import InvalidValue
+from ads_gym.agents.base import Optimiser, check_whole
+from ads_gym.problem import Problem, Scored
 from ads_gym.topology import BoolArray
 
-TRIES = 100  # kicks that may lead to masks seen before, in a search space that is nearly used up
+MAX_ATTEMPTS = 100  # perturbations of the best mask, until one is new
+
+Search = Generator[BoolArray, float, None]  # yields a mask bool [E], is sent its objective
 
 
-class LocalSearch(MaskAgent):
-    """From the best of some random masks, takes any flip that improves; in a local optimum, kicks the best and goes on.
+class LocalSearch(Optimiser):
+    """Climb from the best of some random masks by flips that improve; from a local optimum, perturb the best and go on.
 
-    A flip that does not fit the limit is skipped. No mask is played twice as long as there are others.
+    A flip that does not fit the MACs limit is skipped. No mask is asked for twice while new ones are found.
 
     Args:
-        env: a single environment, any decision mode.
-        seed: of the order of flips and of the kicks.
+        problem: what is searched.
+        seed: of the order of flips and of perturbations.
         starts: random masks before the first flip.
-        kick: flips at once, out of a local optimum.
+        kick: flips in a perturbation.
+
+    Raises:
+        InvalidValue: an option out of range.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], seed: int = 0, starts: int = 32, kick: int = 4) -> None:
-        super().__init__(env, seed)
-        if starts < 1 or kick < 1:
-            raise InvalidValue(f"starts and kick must be whole numbers of at least 1, got {starts!r} and {kick!r}.")
+    def __init__(self, problem: Problem, *, seed: int = 0, starts: int = 32, kick: int = 4) -> None:
+        super().__init__(problem, seed=seed)
+        check_whole(1, starts=starts, kick=kick)
         self._starts = starts
-        self._kick = min(kick, self.game.size)
-        self._seen: dict[bytes, float] = {}
-        self._best = self.game.topology.chain()
-        self._best_score = -np.inf
-        self._steps = self._last_step = 0
+        self._kick = min(kick, problem.topology.size)
+        self._known: dict[bytes, float] = {}
+        self._best, self._best_objective = problem.topology.chain(), -np.inf
+        self._search = self._run()
+        self._next = next(self._search)
 
-    def propose(self, deterministic: bool) -> BoolArray:
-        """The best mask bool[E] found so far."""
-        return self._best
+    def ask(self, n: int) -> BoolArray:
+        """Return one mask bool [1, E]: which is next depends on its score."""
+        return self._next[None]
 
-    def learn(self, total_timesteps: int) -> "LocalSearch":
-        """Searches for `total_timesteps` steps, or until the budget ends."""
-        self._last_step = self._steps + total_timesteps
+    def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
+        """Go on to the next mask."""
+        self._next = self._search.send(scores[0].objective)
+
+    def _run(self) -> Search:
         for _ in range(self._starts):
-            self._score(self.game.draw(self.rng))
-        current = self._best
-        while self._steps < self._last_step:
-            self._climb(current, self._seen[current.tobytes()])
-            current = self._kicked()
-            self._score(current)
-        return self
+            yield from self._score(self.problem.sample(self.rng))
+        mask = self._best
+        while True:
+            yield from self._climb(mask, self._known[mask.tobytes()])
+            mask = self._perturbed()
+            yield from self._score(mask)
 
-    def _climb(self, current: BoolArray, score: float) -> None:
-        """Takes improving flips from `current` until a whole pass finds none."""
+    def _climb(self, mask: BoolArray, objective: float) -> Search:
+        """Flip bits as long as a pass over all of them improves the objective."""
         improved = True
         while improved:
             improved = False
-            for index in self.rng.permutation(self.game.size):
-                if self._steps >= self._last_step:
-                    return
-                neighbour = current.copy()
+            for index in self.rng.permutation(len(mask)):
+                neighbour = mask.copy()
                 neighbour[index] ^= True
-                if not self.game.fits(neighbour):
+                if not self.problem.fits(neighbour):
                     continue
-                known = self._seen.get(neighbour.tobytes())
-                new = self._score(neighbour) if known is None else known
-                if new > score:
-                    current, score, improved = neighbour, new, True
+                if neighbour.tobytes() not in self._known:
+                    yield from self._score(neighbour)
+                if self._known[neighbour.tobytes()] > objective:
+                    mask, objective, improved = neighbour, self._known[neighbour.tobytes()], True
 
-    def _kicked(self) -> BoolArray:
-        """The best mask with `kick` random flips, one not seen before if such a one is found."""
-        for _ in range(TRIES):
+    def _score(self, mask: BoolArray) -> Search:
+        """Have a mask scored, and remember it."""
+        objective = yield mask
+        self._known[mask.tobytes()] = objective
+        if objective > self._best_objective:
+            self._best, self._best_objective = mask, objective
+
+    def _perturbed(self) -> BoolArray:
+        """Return the best mask with `kick` random flips, a new one if one is found."""
+        for _ in range(MAX_ATTEMPTS):
             mask = self._best.copy()
-            mask[self.rng.choice(self.game.size, self._kick, replace=False)] ^= True
-            mask = self.game.repair(mask, self.rng)
-            if mask.tobytes() not in self._seen:
+            mask[self.rng.choice(len(mask), self._kick, replace=False)] ^= True
+            mask = self.problem.project(mask, self.rng)
+            if mask.tobytes() not in self._known:
                 break
         return mask
-
-    def _score(self, mask: BoolArray) -> float:
-        """The return of a mask, played."""
-        played = self.play(mask)
-        self._steps += played.steps
-        self._seen[mask.tobytes()] = played.score
-        if played.score > self._best_score:
-            self._best, self._best_score = mask, played.score
-        return played.score

@@ -1,19 +1,22 @@
-"""Random masks: what any agent must beat."""
+"""Random search: the baseline of every agent."""
 
-from ads_gym.agents.base import MaskAgent
+from collections.abc import Sequence
+
+import numpy as np
+
+from ads_gym.agents.base import Optimiser
+from ads_gym.problem import Scored
 from ads_gym.topology import BoolArray
 
 
-class RandomAgent(MaskAgent):
-    """Draws a density uniformly in 0-1, then the bits; above a limit it drops kept ones at random until it fits."""
+class RandomSearch(Optimiser):
+    """Random masks: a density uniform in [0, 1] first, then the bits, projected to the MACs limit."""
 
-    def propose(self, deterministic: bool) -> BoolArray:
-        """A random mask bool[E]; it has no better guess."""
-        return self.game.draw(self.rng)
+    batch_size = 32
 
-    def learn(self, total_timesteps: int) -> "RandomAgent":
-        """Plays random masks for `total_timesteps` steps, or until the budget ends."""
-        steps = 0
-        while steps < total_timesteps:
-            steps += self.play(self.propose(deterministic=False)).steps
-        return self
+    def ask(self, n: int) -> BoolArray:
+        """Return n masks bool [n, E] of `Problem.sample`."""
+        return np.stack([self.problem.sample(self.rng) for _ in range(n)])
+
+    def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
+        """Learn nothing."""
