@@ -1,1 +1,1 @@
-"""Agents that play DenseNetSparsify-v0. Imported as `ads_gym.agents`; one algorithm, one file."""
+"""Agents that search DenseNets: policies and optimisers, one algorithm a file. Imported as `ads_gym.agents`."""

@@ -1,63 +1,119 @@
-"""The two kinds of agents: policies step an environment, optimisers choose whole masks.
+"""The two kinds of agents: policies, which play the environment step by step, and optimisers, which choose whole masks.
 
-**A policy** is a class with `learn`. It is built as `Policy(env, seed=seed, **options)`, then `learn(total_timesteps)`
-is called, which plays until `BudgetExhausted` comes out of a step or a reset. Two attributes may say what it needs:
-`num_envs = n` asks for a Gymnasium vector environment of n instead of a single environment, `observation = "flat"` for
-that observation. With `save(path)` and a classmethod `load(path, env)`, the trained policy is kept in the run's folder.
-
-**An optimiser** is a class with `ask` and `tell`. It is built as `Optimiser(problem, seed=seed, **options)`. Until the
-budget is spent, a search calls `masks = optimiser.ask(optimiser.batch_size)` (1 where there is no such attribute), scores
-the masks, and calls `optimiser.tell(masks, scores)`:
-
-- `batch_size` is the optimiser's own choice and says nothing about the budget that is left. The search cuts the last
-  batch, and then tells nothing. So a longer budget begins as a shorter one.
-- Each mask that is asked for is an episode. One that was scored before is told again and costs no evaluation.
-- An empty answer ends the run.
-- A search refuses `decision` with an optimiser: no environment is stepped.
-
-Any other callable is a function `play(env, seed, **options)` that steps the environment as it likes, until
-`BudgetExhausted` comes out of it. It may have the attributes of a policy.
+Shapes: E skip connections, n masks or environments.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ads_gym.errors import InvalidValue
 from ads_gym.problem import Problem, Scored
 from ads_gym.topology import BoolArray
 
 
 class Agent(Protocol):
-    """What a policy has at least; see the module's docstring."""
+    """What a search needs of a policy: a class with `learn`. No base class is needed.
+
+    Two optional class attributes are read before the environment is made: `num_envs = n` asks for a Gymnasium vector
+    environment of n instead of a single one, `observation = "flat"` for that observation.
+    """
 
     def __init__(self, env: Any, *, seed: int) -> None:
-        """Take the environment, the seed of everything that is drawn, and options as keywords."""
+        """Store the environment, the seed of all random numbers, and options as further keywords."""
 
     def learn(self, total_timesteps: int) -> Any:
-        """Play until `BudgetExhausted` is raised; `total_timesteps` is more steps than the budget has."""
+        """Step the environment until it raises `BudgetExhausted`; `total_timesteps` is more than the budget allows."""
+
+
+class Policy(Agent, Protocol):
+    """A policy that can be used after its training. The names are Stable-Baselines3's, so its tools take it."""
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Return actions for observations [n, ...] or a single one, and the recurrent state for the next call.
+
+        It draws from a random generator of its own, so that it changes nothing in a training.
+        """
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to `path`.json and `path`.safetensors."""
+
+    @classmethod
+    def load(cls, path: str | Path, env: Any) -> Self:
+        """Return the policy that `save` wrote, for an environment with the same skip connections."""
 
 
 class Optimiser(ABC):
-    """Base class of optimisers. Any class with `ask` and `tell` is one; see the module's docstring.
+    """Base class of optimisers: they choose whole masks and are told their scores; no environment is stepped.
+
+    A search makes an optimiser as `cls(problem, seed=seed, **options)` and repeats
+
+        masks = optimiser.ask(optimiser.batch_size)
+        optimiser.tell(masks, problem.score(masks))
+
+    until the budget is spent or `ask` returns an empty array. Any class with `ask` and `tell` will do: this base class
+    only saves writing. The contract:
+
+    - `ask` gets `batch_size` (1 where there is no such attribute), the optimiser's own choice. It never learns what is
+      left of the budget, so a longer run begins like a shorter one.
+    - Every mask that is asked for counts as an episode. One that was scored before costs no evaluation: its score is
+      told again. A run ends after 20 episodes for each evaluation of its budget.
+    - A batch that goes beyond the budget is evaluated as far as the budget reaches, and is not told.
+    - All random numbers follow from `seed`: a stopped run is continued by repeating it with stored scores.
+    - `decision` and `observation` belong to environments, and a search refuses them with an optimiser.
 
     Args:
-        problem: what is to be solved: topology, cost, limit, objective.
-        seed: of everything that is drawn.
+        problem: what is searched; masks must fit its MACs limit (`Problem.project` makes them fit).
+        seed: of all random numbers.
+
+    Attributes:
+        batch_size: how many masks it wants to have scored at once.
     """
 
     batch_size: int = 1
 
-    def __init__(self, problem: Problem, *, seed: int = 0) -> None:
+    def __init__(self, problem: Problem, *, seed: int | np.random.Generator = 0) -> None:
         self.problem = problem
-        self.size = problem.topology.size
         self.rng = np.random.default_rng(seed)
 
     @abstractmethod
     def ask(self, n: int) -> BoolArray:
-        """Return the masks to score next, bool [at most n, E], within the limit; none ends the run."""
+        """Return the masks to score next, bool [at most n, E]; an empty array ends the search."""
 
     @abstractmethod
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
-        """Take in the scores of the masks that were asked for last."""
+        """Learn the metrics and objectives of masks bool [n, E], as `ask` returned them."""
+
+
+def check_whole(minimum: int, **options: object) -> None:
+    """Check options that are whole numbers.
+
+    Raises:
+        InvalidValue: one that is below the minimum, or not a whole number.
+    """
+    for name, value in options.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
+            raise InvalidValue(f"{name} must be a whole number of at least {minimum}, got {value!r}.")
+
+
+def check_numbers(above: float | None = None, **options: object) -> None:
+    """Check options that are finite numbers of at least 0, or above `above` where that is given.
+
+    Raises:
+        InvalidValue: one that is not.
+    """
+    for name, value in options.items():
+        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < np.inf or (above is not None and not value > above):  # type: ignore[operator]
+            wanted = "of at least 0" if above is None else f"above {above:g}"
+            raise InvalidValue(f"{name} must be a number {wanted}, got {value!r}.")

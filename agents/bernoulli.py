@@ -1,29 +1,37 @@
-"""One free logit per connection and no network: the control that a recurrent policy must beat."""
+"""Independent Bernoulli bits, one logit for each connection: the memoryless baseline of a recurrent policy. numpy only.
 
-from typing import Any
+Shapes: E skip connections, B masks of a batch.
+"""
 
-import gymnasium as gym
+from collections.abc import Sequence
+
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from ads_gym.agents.base import MaskAgent, Played
-from ads_gym.errors import InvalidValue
+from ads_gym.agents.base import Optimiser, check_numbers, check_whole
+from ads_gym.problem import Problem, Scored
 from ads_gym.topology import BoolArray
 
+Floats = NDArray[np.float64]
 
-class Bernoulli(MaskAgent):
-    """Clipped policy gradient (PPO's objective, Schulman et al. 2017) on independent bits; leave-one-out baseline.
+MIN_STD = 1e-4  # added to the standard deviation of objectives: equal objectives give no signal
 
-    It knows nothing of what was decided before, neither by itself nor by others.
+
+class Bernoulli(Optimiser):
+    """Policy gradient on independent bits: PPO's clipped objective (Schulman et al. 2017), leave-one-out baseline, Adam.
+
+    A mask above the MACs limit is projected, and is learned from as if it had been drawn so.
 
     Args:
-        env: a single environment, any decision mode.
-        seed: of all that it draws.
-        batch: episodes between updates.
-        updates: Adam steps on each batch.
-        clip: how far a probability ratio may leave 1 in them.
-        rate: Adam's learning rate.
+        problem: what is searched.
+        seed: of all random numbers.
+        batch_size: masks between updates.
+        n_epochs: Adam steps on each batch.
+        clip_range: largest difference of a probability ratio from 1 that still has a gradient.
+        learning_rate: of Adam.
+
+    Attributes:
+        logits: float64 [E]: of the probability of keeping each connection.
 
     Raises:
         InvalidValue: an option out of range.
@@ -31,59 +39,95 @@ class Bernoulli(MaskAgent):
 
     def __init__(
         self,
-        env: gym.Env[Any, Any],
+        problem: Problem,
+        *,
         seed: int = 0,
-        batch: int = 8,
-        updates: int = 4,
-        clip: float = 0.2,
-        rate: float = 0.3,
+        batch_size: int = 8,
+        n_epochs: int = 4,
+        clip_range: float = 0.2,
+        learning_rate: float = 0.3,
     ) -> None:
-        super().__init__(env, seed)
-        if not (batch >= 2 and updates >= 1 and clip > 0 and rate > 0):
-            raise InvalidValue(
-                f"batch must be at least 2, updates at least 1, clip and rate above 0; got {batch}, {updates}, {clip}, "
-                f"{rate}."
-            )
-        self._batch, self._updates, self._clip = batch, updates, clip
-        start = min(0.5, self.game.room)  # under a limit, the density that fits
-        self.logits = torch.full(self._shape(), float(np.log(start / (1 - start))), requires_grad=True)
-        self._adam = torch.optim.Adam([self.logits], lr=rate)
+        super().__init__(problem, seed=seed)
+        check_whole(2, batch_size=batch_size)
+        check_whole(1, n_epochs=n_epochs)
+        check_numbers(0, clip_range=clip_range, learning_rate=learning_rate)
+        self.batch_size, self._n_epochs, self._clip_range = batch_size, n_epochs, clip_range
+        keep = initial_keep(problem)
+        self.logits = np.full(self._logits_size(), np.log(keep / (1 - keep)))
+        self._adam = Adam(len(self.logits), learning_rate)
 
-    def _shape(self) -> tuple[int]:
-        """Of the logits: (E,), or (1,) for one that all connections share."""
-        return (self.game.size,)
+    def _logits_size(self) -> int:
+        return self.problem.topology.size
 
-    def propose(self, deterministic: bool) -> BoolArray:
-        """A mask bool[E] drawn from the probabilities, or the likelier bits; played, it keeps what fits in order."""
-        keep = torch.sigmoid(self.logits.detach()).numpy()
-        return np.broadcast_to(keep > (0.5 if deterministic else self.rng.random(self.game.size)), self.game.size)
+    def ask(self, n: int) -> BoolArray:
+        """Draw n masks bool [n, E], projected to the MACs limit."""
+        masks = self.rng.random((n, self.problem.topology.size)) < sigmoid(self.logits)
+        return np.stack([self.problem.project(mask, self.rng) for mask in masks])
 
-    def learn(self, total_timesteps: int) -> "Bernoulli":
-        """Plays and learns for `total_timesteps` steps, or until the budget ends."""
-        steps = 0
-        while steps < total_timesteps:
-            batch = [self.play(self.propose(deterministic=False)) for _ in range(self._batch)]
-            steps += sum(played.steps for played in batch)
-            self._update(batch)
-        return self
+    def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
+        """Take Adam steps on one batch."""
+        if len(masks) < 2:  # no other mask to compare with
+            return
+        objectives = np.array([score.objective for score in scores])
+        advantages = (objectives - objectives.mean()) * len(masks) / (len(masks) - 1)
+        advantages = (advantages / (objectives.std(ddof=1) + MIN_STD))[:, None]  # [B, 1]
+        old = log_probabilities(masks, self.logits)
+        for _ in range(self._n_epochs):
+            gradient = clipped_gradient(masks, self.logits, old, advantages, self._clip_range)
+            shared = gradient if len(self.logits) > 1 else gradient.sum(keepdims=True)
+            self.logits = self._adam.step(self.logits, -shared)
 
-    def _update(self, batch: list[Played]) -> None:
-        """Some Adam steps on one batch of B episodes."""
-        masks = np.stack([played.mask for played in batch])
-        open_ = torch.from_numpy(self.game.choices(np.stack([played.given for played in batch]), masks))  # [B, E]
-        kept = torch.from_numpy(masks)
-        scores = torch.tensor([played.score for played in batch], dtype=torch.float32)
-        advantage = (scores - scores.mean()) * len(batch) / (len(batch) - 1)
-        advantage = (advantage / (scores.std() + 1e-4)).unsqueeze(-1)  # [B, 1]; 1e-4: no signal in equal scores
-        before = self._logs(kept).detach()
-        for _ in range(self._updates):
-            ratio = (self._logs(kept) - before).exp()
-            clipped = ratio.clamp(1 - self._clip, 1 + self._clip)
-            gain = torch.minimum(ratio * advantage, clipped * advantage)
-            self._adam.zero_grad()
-            (-(gain * open_).sum() / open_.sum().clamp(min=1)).backward()  # type: ignore[no-untyped-call]
-            self._adam.step()
 
-    def _logs(self, kept: Tensor) -> Tensor:
-        """Log probability [B, E] of each bit of `kept` bool[B, E]."""
-        return torch.nn.functional.logsigmoid(torch.where(kept, self.logits, -self.logits))
+class Adam:
+    """Adam (Kingma and Ba 2015) with the defaults of `torch.optim.Adam`.
+
+    Args:
+        size: number of parameters.
+        learning_rate: of every step.
+    """
+
+    def __init__(self, size: int, learning_rate: float) -> None:
+        self._learning_rate = learning_rate
+        self._mean, self._square = np.zeros(size), np.zeros(size)
+        self._steps = 0
+
+    def step(self, parameters: Floats, gradient: Floats, betas: tuple[float, float] = (0.9, 0.999)) -> Floats:
+        """Return the parameters [size] after one step down the gradient [size]."""
+        self._steps += 1
+        self._mean += (1 - betas[0]) * (gradient - self._mean)
+        self._square += (1 - betas[1]) * (gradient**2 - self._square)
+        mean, square = self._mean / (1 - betas[0] ** self._steps), self._square / (1 - betas[1] ** self._steps)
+        return np.asarray(parameters - self._learning_rate * mean / (np.sqrt(square) + 1e-8))
+
+
+def clipped_gradient(masks: BoolArray, logits: Floats, old: Floats, advantages: Floats, clip_range: float) -> Floats:
+    """Return the gradient float64 [E] of PPO's clipped objective, a mean over bits, with respect to each bit's logit.
+
+    Args:
+        masks: bool [B, E].
+        logits: float64 [E], or [1] where all bits share one.
+        old: float64 [B, E]: log probability of each bit when it was drawn.
+        advantages: float64 [B, 1].
+        clip_range: as in `Bernoulli`.
+    """
+    ratio = np.exp(log_probabilities(masks, logits) - old)
+    clipped = np.clip(ratio, 1 - clip_range, 1 + clip_range)
+    has_gradient = ratio * advantages <= clipped * advantages  # elsewhere the objective is constant
+    slope = np.where(has_gradient, ratio * advantages, 0.0)
+    return np.asarray((slope * (masks - sigmoid(logits))).sum(axis=0) / masks.size)
+
+
+def log_probabilities(masks: BoolArray, logits: Floats) -> Floats:
+    """Return the log probability float64 [B, E] of each bit of masks bool [B, E]."""
+    return np.asarray(-np.logaddexp(0, np.where(masks, -logits, logits)))
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Return probabilities of logits, without overflow."""
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)))
+
+
+def initial_keep(problem: Problem, keep: float = 0.5) -> float:
+    """Return `keep`, or the share of connections that fits the MACs limit where that is less (0.01 at least)."""
+    room = problem.room / (problem.cost.dense_macs - problem.cost.least_macs)
+    return min(keep, max(room, 0.01))

@@ -1,11 +1,13 @@
-"""One logit for all connections: how many to keep, and nothing about which."""
+"""One logit for all connections: learns how many to keep, and nothing about which. The baseline of `bernoulli`."""
 
 from ads_gym.agents.bernoulli import Bernoulli
 
 
 class Density(Bernoulli):
-    """`Bernoulli` with one number to learn: the control that says what the density alone is worth."""
+    """`Bernoulli` with one logit that all connections share.
 
-    def _shape(self) -> tuple[int]:
-        """(1,): one logit."""
-        return (1,)
+    Its score shows what the density alone is worth.
+    """
+
+    def _logits_size(self) -> int:
+        return 1

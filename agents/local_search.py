@@ -1,28 +1,32 @@
-"""First-improvement local search over one-flip moves: the baseline that a learning agent has to beat."""
+"""First-improvement local search over single flips, with random restarts near the best mask.
+
+Iterated local search: H. R. Lourenço, O. C. Martin, T. Stützle, "Iterated Local Search", 2003. numpy only.
+Shape: E skip connections.
+"""
 
 from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from ads_gym.agents.base import Optimiser
-from ads_gym.errors import InvalidValue
+from ads_gym.agents.base import Optimiser, check_whole
 from ads_gym.problem import Problem, Scored
 from ads_gym.topology import BoolArray
 
-KICKS = 100  # that may lead to masks seen before, in a search space that is nearly used up
-Search = Generator[BoolArray, float, None]  # yields the mask to score next, is sent its objective
+MAX_ATTEMPTS = 100  # perturbations of the best mask, until one is new
+
+Search = Generator[BoolArray, float, None]  # yields a mask bool [E], is sent its objective
 
 
 class LocalSearch(Optimiser):
-    """Takes any flip that improves, from the best of some random masks; in a local optimum, kicks the best and goes on.
+    """Climb from the best of some random masks by flips that improve; from a local optimum, perturb the best and go on.
 
-    A flip that does not fit the limit is skipped. No mask is asked for twice as long as there are others.
+    A flip that does not fit the MACs limit is skipped. No mask is asked for twice while new ones are found.
 
     Args:
-        problem: what is to be solved.
-        seed: of the order of flips and of the kicks.
+        problem: what is searched.
+        seed: of the order of flips and of perturbations.
         starts: random masks before the first flip.
-        kick: flips at once, out of a local optimum.
+        kick: flips in a perturbation.
 
     Raises:
         InvalidValue: an option out of range.
@@ -30,60 +34,59 @@ class LocalSearch(Optimiser):
 
     def __init__(self, problem: Problem, *, seed: int = 0, starts: int = 32, kick: int = 4) -> None:
         super().__init__(problem, seed=seed)
-        for name, value in (("starts", starts), ("kick", kick)):
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise InvalidValue(f"{name} must be a whole number of at least 1, got {value!r}.")
-        self._starts, self._kick = starts, min(kick, self.size)
+        check_whole(1, starts=starts, kick=kick)
+        self._starts = starts
+        self._kick = min(kick, problem.topology.size)
         self._known: dict[bytes, float] = {}
         self._best, self._best_objective = problem.topology.chain(), -np.inf
         self._search = self._run()
         self._next = next(self._search)
 
     def ask(self, n: int) -> BoolArray:
-        """Return the one mask to score next, bool [1, E]."""
+        """Return one mask bool [1, E]: which is next depends on its score."""
         return self._next[None]
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
-        """Take in its objective, and go on as far as the next mask."""
+        """Go on to the next mask."""
         self._next = self._search.send(scores[0].objective)
 
     def _run(self) -> Search:
         for _ in range(self._starts):
             yield from self._score(self.problem.sample(self.rng))
-        current = self._best
+        mask = self._best
         while True:
-            yield from self._climb(current)
-            current = self._kicked()
-            yield from self._score(current)
+            yield from self._climb(mask, self._known[mask.tobytes()])
+            mask = self._perturbed()
+            yield from self._score(mask)
 
-    def _climb(self, current: BoolArray) -> Search:
-        """Take improving flips from `current` until a whole pass finds none."""
-        objective, improved = self._known[current.tobytes()], True
+    def _climb(self, mask: BoolArray, objective: float) -> Search:
+        """Flip bits as long as a pass over all of them improves the objective."""
+        improved = True
         while improved:
             improved = False
-            for index in self.rng.permutation(self.size):
-                neighbour = current.copy()
+            for index in self.rng.permutation(len(mask)):
+                neighbour = mask.copy()
                 neighbour[index] ^= True
                 if not self.problem.fits(neighbour):
                     continue
                 if neighbour.tobytes() not in self._known:
                     yield from self._score(neighbour)
                 if self._known[neighbour.tobytes()] > objective:
-                    current, objective, improved = neighbour, self._known[neighbour.tobytes()], True
-
-    def _kicked(self) -> BoolArray:
-        """Return the best mask with `kick` random flips, one that is not known yet if such a one is found."""
-        for _ in range(KICKS):
-            mask = self._best.copy()
-            mask[self.rng.choice(self.size, self._kick, replace=False)] ^= True
-            mask = self.problem.project(mask, self.rng)
-            if mask.tobytes() not in self._known:
-                break
-        return mask
+                    mask, objective, improved = neighbour, self._known[neighbour.tobytes()], True
 
     def _score(self, mask: BoolArray) -> Search:
-        """Have a mask scored, and remember its objective."""
+        """Have a mask scored, and remember it."""
         objective = yield mask
         self._known[mask.tobytes()] = objective
         if objective > self._best_objective:
             self._best, self._best_objective = mask, objective
+
+    def _perturbed(self) -> BoolArray:
+        """Return the best mask with `kick` random flips, a new one if one is found."""
+        for _ in range(MAX_ATTEMPTS):
+            mask = self._best.copy()
+            mask[self.rng.choice(len(mask), self._kick, replace=False)] ^= True
+            mask = self.problem.project(mask, self.rng)
+            if mask.tobytes() not in self._known:
+                break
+        return mask

@@ -1,4 +1,4 @@
-"""Random search: what any agent must beat."""
+"""Random search: the baseline of every agent."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from ads_gym.topology import BoolArray
 
 
 class RandomSearch(Optimiser):
-    """Draws masks with a density uniform in [0, 1], made to fit the limit by dropping connections at random."""
+    """Random masks: a density uniform in [0, 1] first, then the bits, projected to the MACs limit."""
 
-    batch_size = 8
+    batch_size = 32
 
     def ask(self, n: int) -> BoolArray:
-        """Return random masks bool [n, E]."""
+        """Return n masks bool [n, E] of `Problem.sample`."""
         return np.stack([self.problem.sample(self.rng) for _ in range(n)])
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
-        """Do nothing: it does not learn."""
+        """Learn nothing."""

@@ -1,7 +1,7 @@
-"""Agents by name, by "module:name", or as they are.
+"""Find agents: by a registered name, by "module:name", or as they are.
 
-Whoever wants an agent to be found by name registers an entry point. A name may have a colon in it too ("sb3:ppo"), and
-goes before a module of that name. What an agent is: `ads_gym.agents.base`.
+An agent is registered by an entry point in the group "ads_gym.agents", ours like anyone's. A registered name may have a
+colon in it ("sb3:ppo"), and comes before a module of that name.
 """
 
 import inspect
@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,58 +18,44 @@ import numpy as np
 from ads_gym.errors import InvalidValue, MissingPackage, NotFound, UnknownName, unknown_name
 from ads_gym.imports import import_object, object_name
 
-GROUP = "ads_gym.agents"  # of entry points: our own agents are registered in it as anyone's
-SUCCESSORS = {"reinforce": "recurrent (the policy), bayes (the Gaussian process) and hybrid (both)"}
+GROUP = "ads_gym.agents"  # of entry points
+RENAMED = {
+    "reinforce": "recurrent (its policy by itself), bayes (its Gaussian process by itself) and hybrid (both in turn)"
+}
 
 
 class Kind(StrEnum):
-    """How an agent is driven."""
+    """How a search runs an agent."""
 
-    POLICY = "policy"  # a class with `learn`
-    OPTIMISER = "optimiser"  # a class with `ask` and `tell`
-    FUNCTION = "function"  # any other callable, which steps the environment itself
+    POLICY = "policy"  # a class with `learn`: made as cls(env, seed=seed, **options), then learn(total_timesteps)
+    OPTIMISER = "optimiser"  # a class with `ask` and `tell`: made as cls(problem, seed=seed, **options), then driven
+    FUNCTION = "function"  # any other callable: play(env, seed, **options), which steps the environment itself
 
 
 @dataclass(frozen=True)
 class LoadedAgent:
-    """An agent and the attributes that say what it needs.
+    """An agent, and the environment that it asks for."""
 
-    Args:
-        name: a registered name, or "module:name".
-        make: the class or function.
-        num_envs: environments side by side; None: a single one.
-        observation: None: the environment's default.
-    """
-
-    name: str
-    make: Callable[..., Any]
-    num_envs: int | None = None
-    observation: str | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """How it is driven."""
-        if inspect.isclass(self.make):
-            if callable(getattr(self.make, "learn", None)):
-                return Kind.POLICY
-            if all(callable(getattr(self.make, name, None)) for name in ("ask", "tell")):
-                return Kind.OPTIMISER
-        return Kind.FUNCTION
+    name: str  # registered, or "module:name"
+    make: Callable[..., Any]  # the class or the function
+    kind: Kind
+    num_envs: int | None  # of a vector environment; None: a single environment
+    observation: str | None  # None: the environment's default
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Find options that the agent does not have before anything is paid for.
+        """Check the names of options before anything is evaluated.
 
         Raises:
-            UnknownName, InvalidValue: such an option, or one that it needs and was not given.
+            UnknownName, InvalidValue: an option that the agent does not have, or a required one that is missing.
         """
         try:
             signature = inspect.signature(self.make)
-        except (TypeError, ValueError):  # a callable that does not tell
+        except (TypeError, ValueError):  # a callable without a signature
             return
-        takes = signature.parameters.values()
-        known = [p.name for p in takes if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][1:]
+        parameters = signature.parameters.values()
+        known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][1:]
         known = [name for name in known if name != "seed"]
-        if not any(p.kind is p.VAR_KEYWORD for p in takes):
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             for option in options:
                 if option not in known:
                     raise unknown_name(f"option of agent {self.name}:", option, known or ["none"])
@@ -81,7 +68,7 @@ class LoadedAgent:
             raise InvalidValue(f"agent {self.name} cannot be started with options {dict(options)}: {error}.") from error
 
     def build(self, target: Any, seed: int, options: Mapping[str, Any]) -> Any:
-        """Build a policy for an environment, or an optimiser for a problem."""
+        """Return a policy for the environment `target`, or an optimiser for the problem `target`."""
         return self.make(target, seed=seed, **options)
 
 
@@ -91,10 +78,10 @@ def agent_names() -> list[str]:
 
 
 def find_agent(agent: Any) -> LoadedAgent:
-    """Return the agent with that name, at that "module:name", or that object itself.
+    """Return the agent of a registered name or of "module:name", or the given class or function.
 
     Raises:
-        UnknownName, NotFound, InvalidValue: nothing of that name, or nothing that could play.
+        UnknownName, NotFound, InvalidValue: no agent of that name, or an object that is none.
         MissingPackage: a registered agent that does not import.
     """
     if not isinstance(agent, str):
@@ -105,22 +92,21 @@ def find_agent(agent: Any) -> LoadedAgent:
         made, name = _load(_registered(agent)), agent
     if not callable(made):
         raise InvalidValue(
-            "an agent is a class with `learn`, a class with `ask` and `tell`, or a function play(env, seed), given by "
-            f"itself, as 'module:name' or by name ({', '.join(agent_names())}); got {agent!r:.80}."
+            "an agent is a class with `learn`, a class with `ask` and `tell`, or a function play(env, seed), given as "
+            f"it is, as 'module:name' or by name ({', '.join(agent_names())}); got {agent!r:.80}."
         )
-    num_envs = getattr(made, "num_envs", None)
-    is_whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
-    if num_envs is not None and not (is_whole and num_envs >= 1):
-        raise InvalidValue(f"num_envs of agent {name} must be a whole number of at least 1, got {num_envs!r}.")
-    observation = getattr(made, "observation", None)
-    return LoadedAgent(name, made, None if num_envs is None else int(num_envs), observation if isinstance(observation, str) else None)
+    kind = _kind(made)
+    if kind is Kind.OPTIMISER:
+        return LoadedAgent(name, made, kind, None, None)
+    observation = _attribute(made, "observation")
+    return LoadedAgent(name, made, kind, _num_envs(made, name), observation if isinstance(observation, str) else None)
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Return options from "key=value" strings; a value that is JSON (3, 0.5, true, null, [1, 2]) is read as that.
+    """Return options from "key=value" strings; a value that is JSON (3, 0.5, true, null, [1, 2]) is read as JSON.
 
     Raises:
-        InvalidValue: no "=" in it, or no name before it, or a name given twice.
+        InvalidValue: a pair without "=" or without a name, or a name given twice.
     """
     options: dict[str, Any] = {}
     for pair in pairs:
@@ -137,8 +123,36 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     return options
 
 
+def _kind(made: Callable[..., Any]) -> Kind:
+    """Return the kind of a class or function; of a partial, that of what it calls."""
+    while isinstance(made, partial):
+        made = made.func
+    if not inspect.isclass(made):
+        return Kind.FUNCTION
+    methods = {name for name in ("learn", "ask", "tell") if callable(getattr(made, name, None))}
+    if "learn" in methods:
+        return Kind.POLICY
+    return Kind.OPTIMISER if {"ask", "tell"} <= methods else Kind.FUNCTION
+
+
+def _attribute(made: Any, name: str) -> Any:
+    """Return an attribute of a class or function, or of what a partial calls; None where there is none."""
+    while isinstance(made, partial) and not hasattr(made, name):
+        made = made.func
+    return getattr(made, name, None)
+
+
+def _num_envs(made: Any, name: str) -> int | None:
+    count = _attribute(made, "num_envs")
+    if count is None:
+        return None
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+        raise InvalidValue(f"num_envs of agent {name} must be a whole number of at least 1, got {count!r}.")
+    return int(count)
+
+
 def _import(spec: str) -> Any:
-    """What "module:name" names."""
+    """Import "module:name"."""
     try:
         return import_object(spec, "agent")
     except NotFound as error:
@@ -148,10 +162,11 @@ def _import(spec: str) -> Any:
 
 
 def _registered(name: str) -> EntryPoint:
+    """Return the entry point of a name."""
     found = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
+    if not found and name in RENAMED:
+        raise UnknownName(f"there is no agent {name!r} any more. What it did is done by {RENAMED[name]}.")
     if not found:
-        if name in SUCCESSORS:
-            raise UnknownName(f"there is no agent {name!r} any more. Its successors are {SUCCESSORS[name]}.")
         raise unknown_name("agent", name, agent_names())
     if len(found) > 1:
         raise InvalidValue(f"agent {name!r} is registered more than once; write one of {', '.join(sorted(found))}.")

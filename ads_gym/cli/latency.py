@@ -50,9 +50,7 @@ def latency(
     first, console = measured[0], Console()
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
-    print(
-        f"relative MACs {first.relative_macs:.3f}: in proportion to the work, {1 / first.relative_macs:.2f} times as fast"
-    )
+    print(f"relative MACs {first.relative_macs:.3f}: by its work alone, {1 / first.relative_macs:.2f} times as fast")
     print_table(_table(measured), console)
     for line in measured:
         if line.verdict:

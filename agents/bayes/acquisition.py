@@ -1,6 +1,6 @@
-"""Masks worth scoring: what a critic thinks well of, found without paying. numpy only.
+"""Maximise an acquisition function over masks, by climbing single flips. numpy only.
 
-Shapes: E skip connections, k starts.
+Shapes: E skip connections, k starts, m masks.
 """
 
 from collections.abc import Callable, Container
@@ -8,43 +8,54 @@ from collections.abc import Callable, Container
 import numpy as np
 from numpy.typing import NDArray
 
-from ads_gym.agents.base import Game
+from ads_gym.problem import Problem
 from ads_gym.topology import BoolArray
 
-Bound = Callable[[BoolArray], NDArray[np.float64]]  # masks bool[m, E] -> [m], the higher the better worth scoring
-MOST_FLIPS = 100  # from a start
+Floats = NDArray[np.float64]
+Acquisition = Callable[[BoolArray], Floats]  # masks bool [m, E] -> float64 [m]
+
+MAX_FLIPS = 100  # from a start
 
 
-def imagine(game: Game, bound: Bound, starts: BoolArray, seen: Container[bytes], rng: np.random.Generator) -> BoolArray:
-    """Climbs `bound` by single flips, from each of `starts` bool[k, E] at once, over masks that are not in `seen`.
+def maximise_acquisition(
+    problem: Problem, acquisition: Acquisition, starts: BoolArray, known: Container[bytes], rng: np.random.Generator
+) -> BoolArray:
+    """Climb from all starts at once, each by its best flip, over masks that are not known and fit the MACs limit.
 
-    A flip that does not fit the limit goes with others that drop connections at random until it does.
+    A flip that does not fit is projected: other connections are dropped with it.
+
+    Args:
+        problem: has the MACs limit.
+        acquisition: what is maximised.
+        starts: bool [k, E]; a known one is only passed through.
+        known: masks as bytes, which are not returned.
+        rng: for projections.
 
     Returns:
-        The tops that were reached, bool[at most k, E], the most worth scoring first.
+        The local maxima, bool [at most k, E], the highest first.
     """
-    here, climbing = starts.copy(), np.ones(len(starts), np.bool_)
-    worth = _unseen(bound(here), here, seen)
-    for _ in range(MOST_FLIPS):
-        near = here[climbing, None, :] ^ np.eye(game.size, dtype=np.bool_)  # [k', E, E]
-        for place in np.argwhere(~game.fits(near)):
-            near[tuple(place)] = game.repair(near[tuple(place)], rng)
-        flat = near.reshape(-1, game.size)
-        values = _unseen(bound(flat), flat, seen).reshape(near.shape[:2])
-        best = values.argmax(axis=1)
-        which = np.arange(len(best))
-        better = values[which, best] > worth[climbing]
-        moving = np.flatnonzero(climbing)[better]
-        here[moving], worth[moving] = near[which, best][better], values[which, best][better]
+    current, climbing = starts.copy(), np.ones(len(starts), np.bool_)
+    values = _new_only(acquisition(current), current, known)
+    for _ in range(MAX_FLIPS):
+        neighbours = current[climbing, None, :] ^ np.eye(problem.topology.size, dtype=np.bool_)  # [k', E, E]
+        for place in np.argwhere(~problem.fits(neighbours)):
+            neighbours[tuple(place)] = problem.project(neighbours[tuple(place)], rng)
+        flat = neighbours.reshape(-1, problem.topology.size)
+        scores = _new_only(acquisition(flat), flat, known).reshape(neighbours.shape[:2])
+        best = scores.argmax(axis=1)
+        rows = np.arange(len(best))
+        is_better = scores[rows, best] > values[climbing]
+        moving = np.flatnonzero(climbing)[is_better]
+        current[moving], values[moving] = neighbours[rows, best][is_better], scores[rows, best][is_better]
         climbing[:] = False
         climbing[moving] = True
         if not len(moving):
             break
-    tops, first = np.unique(here, axis=0, return_index=True)
-    found = worth[first] > -np.inf
-    return np.asarray(tops[found][np.argsort(-worth[first][found], kind="stable")])
+    maxima, first = np.unique(current, axis=0, return_index=True)
+    is_new = values[first] > -np.inf
+    return np.asarray(maxima[is_new][np.argsort(-values[first][is_new], kind="stable")])
 
 
-def _unseen(values: NDArray[np.float64], masks: BoolArray, seen: Container[bytes]) -> NDArray[np.float64]:
-    """`values` [m], -inf where a mask bool[m, E] is in `seen`."""
-    return np.where([mask.tobytes() in seen for mask in masks], -np.inf, values)
+def _new_only(values: Floats, masks: BoolArray, known: Container[bytes]) -> Floats:
+    """Return values [m], -inf where a mask bool [m, E] is known."""
+    return np.where([mask.tobytes() in known for mask in masks], -np.inf, values)

@@ -1,9 +1,11 @@
-"""The critic: what a mask would score, and how surely, from what others scored. numpy and scipy only.
+"""The surrogate: a Gaussian process that predicts the reward of a mask, with a standard deviation, from known rewards.
 
-A Gaussian process over masks (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006): masks a and b
-are as alike as exp(-sum of the relevances of the bits in which they differ). Each bit has a relevance of its own,
-learned by the likelihood of what is known (section 5.1 there): a few connections decide most, and knowing which makes
-some hundred evaluations tell of others. Shapes: E skip connections, n masks known, m asked about.
+C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", 2006. The kernel of two masks is
+exp(-sum of the weights of the bits in which they differ): an RBF kernel with a length scale for each bit (automatic
+relevance determination, section 5.1 there), where the weight of a bit is 1 / (2 length scale^2). The weights maximise
+the marginal likelihood: a few connections decide most, and knowing which makes some hundred evaluations predict others.
+
+Shapes: E skip connections, n known masks, m masks to predict. numpy and scipy only.
 """
 
 import numpy as np
@@ -15,80 +17,99 @@ from ads_gym.topology import BoolArray
 
 Floats = NDArray[np.float64]
 
-TINY = 1e-9  # so that equal scores divide by something
-NOISE = 1e-4  # of the variance: scores do not vary, but the process is not quite right
-SUM = 1.0  # of the relevances at first
-LEARN_EVERY = 64  # masks known: relevances are learned again
-LOG_RANGE = (-9.0, 1.0)
-LEARN_STEPS = 20  # of L-BFGS, from where it last was
+EPSILON = 1e-9  # added to variances that are divided by
+NOISE = 1e-4  # variance of the noise / variance of the process: rewards are exact, the process is not
+INITIAL_WEIGHTS = 1.0  # sum of the weights before any likelihood was maximised
+REFIT_INTERVAL = 64  # new masks between maximisations of the likelihood
+LOG_WEIGHT_BOUNDS = (-9.0, 1.0)
+MAX_ITERATIONS = 20  # of L-BFGS, which starts where it last ended
 
 
-class Critic:
-    """Knows `memory` masks at most: the best half of them, and the latest.
+class GaussianProcess:
+    """Gaussian process regression on at most `capacity` masks: the half of them with the highest values, and the latest.
+
+    Values are standardised, and the variance of the process is its maximum likelihood estimate.
 
     Args:
         size: E.
-        memory: how many; time grows with its cube.
+        capacity: most masks that are used; time grows with its cube.
+
+    Attributes:
+        log_weights: float64 [E]: logarithms of the kernel's weights.
     """
 
-    def __init__(self, size: int, memory: int = 512) -> None:
-        self._memory = memory
-        self._logs = np.full(size, np.log(SUM / size))  # of the relevances
-        self._learned_at = -LEARN_EVERY  # masks known then
+    def __init__(self, size: int, capacity: int = 512) -> None:
+        self._capacity = capacity
+        self.log_weights = np.full(size, np.log(INITIAL_WEIGHTS / size))
+        self._refit_at = 0  # number of masks
 
-    def learn(self, masks: BoolArray, scores: Floats) -> None:
-        """Takes in what masks bool[n, E] scored [n], the latest last. What earlier calls took in is forgotten."""
-        known = len(masks)
-        if known > self._memory:
-            best = np.argsort(-scores, kind="stable")[: self._memory // 2]
-            chosen = np.union1d(best, np.arange(known - self._memory // 2, known))
-            masks, scores = masks[chosen], scores[chosen]
+    def fit(self, masks: BoolArray, values: Floats) -> None:
+        """Fit masks bool [n, E], the latest last, and their values float64 [n]. Earlier fits are forgotten.
+
+        The weights are kept, and fitted again after every `REFIT_INTERVAL` masks.
+        """
+        count = len(masks)
+        if count > self._capacity:
+            best = np.argsort(-values, kind="stable")[: self._capacity // 2]
+            chosen = np.union1d(best, np.arange(count - self._capacity // 2, count))
+            masks, values = masks[chosen], values[chosen]
         self._signs = _signs(masks)
-        self._mean, self._scale = scores.mean(), scores.std() + TINY
-        targets = (scores - self._mean) / self._scale
-        if known >= self._learned_at + LEARN_EVERY:
-            self._learned_at = known
-            bounds = [LOG_RANGE] * len(self._logs)
-            found = fmin_l_bfgs_b(self._misfit, self._logs, args=(targets,), bounds=bounds, maxiter=LEARN_STEPS)
-            self._logs = np.asarray(found[0], np.float64)
-        factor = self._factor(self._likeness(self._signs, self._logs))
-        self._weights = cho_solve(factor, targets)
+        self._mean, self._scale = values.mean(), values.std() + EPSILON
+        targets = (values - self._mean) / self._scale
+        if count >= self._refit_at:
+            self._refit_at = count + REFIT_INTERVAL
+            self.log_weights = self._maximise_likelihood(targets)
+        factor = self._factor(self._kernel(self._signs, self.log_weights))
+        self._coefficients = cho_solve(factor, targets)
         self._inverse = cho_solve(factor, np.eye(len(targets)))
-        self._variance = float(targets @ self._weights) / len(targets) + TINY
+        self._variance = float(targets @ self._coefficients) / len(targets) + EPSILON
 
-    def bound(self, masks: BoolArray, trust: float) -> Floats:
-        """[m]: expected scores of masks bool[m, E], plus `trust` standard deviations (Srinivas et al. 2010)."""
-        likeness = self._likeness(_signs(masks), self._logs)
-        explained = ((likeness @ self._inverse) * likeness).sum(axis=1)
-        doubt = np.sqrt(np.maximum(1 - explained, 0) * self._variance)
-        return np.asarray((likeness @ self._weights + trust * doubt) * self._scale + self._mean)
+    def predict(self, masks: BoolArray) -> tuple[Floats, Floats]:
+        """Return the posterior mean and standard deviation, float64 [m] each, of masks bool [m, E]."""
+        kernel = self._kernel(_signs(masks), self.log_weights)
+        explained = ((kernel @ self._inverse) * kernel).sum(axis=1)
+        std = np.sqrt(np.maximum(1 - explained, 0) * self._variance)
+        return np.asarray(kernel @ self._coefficients * self._scale + self._mean), np.asarray(std * self._scale)
 
-    def _likeness(self, signs: Floats, logs: Floats) -> Floats:
-        """[m, n], 0 to 1, of masks given as signs [m, E] with those that are known."""
-        relevances = np.exp(logs)
-        return np.asarray(np.exp(((signs * relevances) @ self._signs.T - relevances.sum()) / 2))
+    def negative_log_likelihood(self, log_weights: Floats, targets: Floats) -> tuple[float, Floats]:
+        """Return the negative log marginal likelihood of `targets` [n], but for a constant, and its gradient [E].
 
-    def _factor(self, likeness: Floats) -> tuple[Floats, bool]:
-        """Cholesky's, of the likeness of what is known, and noise."""
-        factor, is_lower = cho_factor(likeness + NOISE * np.eye(len(likeness)), lower=True)
-        return np.asarray(factor, np.float64), bool(is_lower)
-
-    def _misfit(self, logs: Floats, targets: Floats) -> tuple[float, Floats]:
-        """How badly relevances explain `targets` [n], and its gradient [E]; unlike relevances are unlikely."""
-        signs, likeness = self._signs, self._likeness(self._signs, logs)
+        The variance of the process is the most likely one. (Rasmussen and Williams, equations 5.8 and 5.9.)
+        """
+        signs, kernel = self._signs, self._kernel(self._signs, log_weights)
         try:
-            factor = self._factor(likeness)
-        except LinAlgError:  # too alike to be told apart: L-BFGS turns back
-            return 1e9, np.zeros_like(logs)
-        weights, count = cho_solve(factor, targets), len(targets)
-        variance = float(targets @ weights) / count + TINY
-        misfit = 0.5 * count * np.log(variance) + np.log(np.diag(factor[0])).sum()
-        slope = (cho_solve(factor, np.eye(count)) - np.outer(weights, weights) / variance) * likeness
-        gradient = -0.25 * np.exp(logs) * (slope.sum() - (signs * (slope @ signs)).sum(axis=0))
-        away = logs - logs.mean()
-        return float(misfit + 0.5 * away @ away), gradient + away
+            factor = self._factor(kernel)
+        except LinAlgError:  # masks too similar to be told apart: L-BFGS turns back
+            return 1e9, np.zeros_like(log_weights)
+        coefficients, count = cho_solve(factor, targets), len(targets)
+        variance = float(targets @ coefficients) / count + EPSILON
+        value = 0.5 * count * np.log(variance) + np.log(np.diag(factor[0])).sum()
+        slope = (cho_solve(factor, np.eye(count)) - np.outer(coefficients, coefficients) / variance) * kernel
+        gradient = -0.25 * np.exp(log_weights) * (slope.sum() - (signs * (slope @ signs)).sum(axis=0))
+        return float(value), gradient
+
+    def _maximise_likelihood(self, targets: Floats) -> Floats:
+        """Return the log weights [E] of the highest posterior: the likelihood and a prior that they are alike."""
+
+        def loss(log_weights: Floats) -> tuple[float, Floats]:
+            value, gradient = self.negative_log_likelihood(log_weights, targets)
+            difference = log_weights - log_weights.mean()
+            return value + float(0.5 * difference @ difference), gradient + difference
+
+        bounds = [LOG_WEIGHT_BOUNDS] * len(self.log_weights)
+        return np.asarray(fmin_l_bfgs_b(loss, self.log_weights, bounds=bounds, maxiter=MAX_ITERATIONS)[0], np.float64)
+
+    def _kernel(self, signs: Floats, log_weights: Floats) -> Floats:
+        """Return the kernel [m, n] of masks, as signs [m, E], with the known ones."""
+        weights = np.exp(log_weights)
+        return np.asarray(np.exp(((signs * weights) @ self._signs.T - weights.sum()) / 2))
+
+    def _factor(self, kernel: Floats) -> tuple[Floats, bool]:
+        """Return the Cholesky factor of the kernel [n, n] with noise."""
+        factor, is_lower = cho_factor(kernel + NOISE * np.eye(len(kernel)), lower=True)
+        return np.asarray(factor, np.float64), bool(is_lower)
 
 
 def _signs(masks: BoolArray) -> Floats:
-    """1 kept, -1 dropped."""
+    """Return 1 for kept and -1 for dropped."""
     return np.where(masks, 1.0, -1.0)

@@ -1,0 +1,109 @@
+"""Bayesian optimisation over masks: a Gaussian process proposes what to score next. No torch.
+
+The acquisition function is the upper confidence bound (N. Srinivas et al., "Gaussian Process Optimization in the Bandit
+Setting", 2010), climbed by single flips. Shapes: E skip connections, n masks.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from ads_gym.agents.base import Optimiser, check_numbers, check_whole
+from ads_gym.agents.bayes.acquisition import maximise_acquisition
+from ads_gym.agents.bayes.surrogate import GaussianProcess
+from ads_gym.problem import Problem, Scored
+from ads_gym.topology import BoolArray
+
+Floats = NDArray[np.float64]
+
+
+class Bayes(Optimiser):
+    """Bayesian optimisation: random masks, then batches that maximise a Gaussian process's upper confidence bound.
+
+    The process predicts the reward before cost; the cost of a mask is known exactly.
+
+    Args:
+        problem: what is searched.
+        seed: of all random numbers.
+        batch_size: masks of a batch.
+        warmup: random masks before the first fit.
+        kappa: standard deviations that the bound is above the mean.
+        starts: of the best masks, from which the bound is climbed; as many perturbations of them are starts too.
+        kick: flips in a perturbation.
+
+    Raises:
+        InvalidValue: an option out of range.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        seed: int | np.random.Generator = 0,
+        batch_size: int = 8,
+        warmup: int = 32,
+        kappa: float = 3.0,
+        starts: int = 8,
+        kick: int = 4,
+    ) -> None:
+        super().__init__(problem, seed=seed)
+        check_whole(1, batch_size=batch_size, warmup=warmup, starts=starts, kick=kick)
+        check_numbers(kappa=kappa)
+        self.batch_size = batch_size
+        self._warmup, self._kappa, self._starts = warmup, kappa, starts
+        self._kick = min(kick, problem.topology.size)
+        self._known: dict[bytes, float] = {}  # objectives, the latest last
+        self._best: list[tuple[float, BoolArray]] = []
+        self._process = GaussianProcess(problem.topology.size)
+        self._libraries = ThreadpoolController()  # linear algebra's, of numpy and SciPy
+
+    def ask(self, n: int) -> BoolArray:
+        """Return masks bool [at most n, E]: random ones first, then maxima of the upper confidence bound."""
+        if self._warmup > 0:
+            count = min(n, self._warmup)
+            self._warmup -= count
+            return self._random(count)
+        masks = self.suggest(n, self._perturbed())
+        return masks if len(masks) else self._random(n)
+
+    def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
+        """Remember the objectives of masks bool [n, E]."""
+        self.observe(masks, [score.objective for score in scores])
+
+    def observe(self, masks: Sequence[BoolArray] | BoolArray, objectives: Sequence[float]) -> None:
+        """Remember the objectives of masks bool [n, E], from wherever they are known."""
+        for mask, objective in zip(masks, objectives, strict=True):
+            if mask.tobytes() not in self._known:
+                self._known[mask.tobytes()] = objective
+                self._best.append((objective, mask))
+        self._best = sorted(self._best, key=lambda pair: -pair[0])[: self._starts]
+
+    def suggest(self, n: int, starts: BoolArray) -> BoolArray:
+        """Fit the process, and climb from the best masks and from `starts` bool [k, E].
+
+        Returns:
+            New masks bool [at most n, E], the most promising first; none where all within a flip are known.
+        """
+        prices = self.problem.objective.cost_weight * self.problem.cost.relative_costs
+        known = np.stack([np.frombuffer(key, np.bool_) for key in self._known])
+
+        def upper_confidence_bound(masks: BoolArray) -> Floats:
+            mean, std = self._process.predict(masks)
+            return np.asarray(mean + self._kappa * std - masks @ prices)
+
+        with self._libraries.limit(limits=1, user_api="blas"):  # matrices this small are slower on several threads
+            self._process.fit(known, np.fromiter(self._known.values(), np.float64) + known @ prices)
+            starts = np.concatenate([starts, [mask for _, mask in self._best]])
+            return maximise_acquisition(self.problem, upper_confidence_bound, starts, self._known, self.rng)[:n]
+
+    def _perturbed(self) -> BoolArray:
+        """Return the best masks with random flips, bool [k, E]."""
+        masks = np.stack([mask for _, mask in self._best])
+        for mask in masks:
+            mask[self.rng.choice(len(mask), self._kick, replace=False)] ^= True
+        return np.stack([self.problem.project(mask, self.rng) for mask in masks])
+
+    def _random(self, n: int) -> BoolArray:
+        return np.stack([self.problem.sample(self.rng) for _ in range(n)])
