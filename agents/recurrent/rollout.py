@@ -1,6 +1,6 @@
-"""Episodes played side by side, whatever one env or vector env there is. numpy only.
+"""Rollouts: episodes in a vector environment, step by step, and which decisions of an episode were the agent's own.
 
-Shapes: n environments, E skip connections.
+Shapes: n environments, E skip connections. numpy only.
 """
 
 from collections.abc import Callable
@@ -11,115 +11,143 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from ads_gym.agents.base import Game, Played
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import InvalidValue
-from ads_gym.topology import UNDECIDED, BoolArray, Int8Array
+from ads_gym.problem import Problem
+from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 
 
-class Moment(NamedTuple):
-    """What n environments show before a decision."""
+class Episode(NamedTuple):
+    """A finished episode."""
 
-    fresh: BoolArray  # bool[n]: whether this is an episode's first decision
-    shown: Int8Array  # int8[n, E]: decisions at the last look, all -1 where fresh
-    decisions: Int8Array  # int8[n, E]: and now
-    legal: BoolArray  # bool[n]: whether KEEP is
+    given: Int8Array  # int8 [E]: decisions that it began with, -1 free
+    mask: BoolArray  # bool [E]
+    objective: float  # its undiscounted return
+    length: int  # steps
 
 
-class Lockstep:
-    """Plays n environments at once, one connection a step.
+class StepInput(NamedTuple):
+    """The state of n environments before an action."""
+
+    is_first: BoolArray  # bool [n]: the first step of an episode
+    previous: Int8Array  # int8 [n, E]: decisions one step earlier, all -1 at the first
+    decisions: Int8Array  # int8 [n, E]: 1 kept, 0 dropped, -1 undecided
+    keep_is_legal: BoolArray  # bool [n]
+
+
+class Rollout:
+    """Collects episodes in n environments at once, one connection a step.
 
     Args:
-        env: `DenseNetSparsifyVectorEnv` or a `SyncVectorEnv`, wrapped or not, that resets at the next step (Gymnasium's
-            default); or a single env.
+        env: a `DenseNetSparsifyVectorEnv` or a `SyncVectorEnv`, wrapped or not, with autoreset mode NEXT_STEP
+            (Gymnasium's default); or a single environment.
 
     Attributes:
-        game: what all of them play.
-        cost_weight: theirs.
-        steps: decisions so far, in all of them.
-        gives_bits: whether an episode has begun with bits given.
+        problem: of all environments.
+        steps: in all environments so far.
+        has_given: whether any episode began with given decisions.
 
     Raises:
-        InvalidValue: another env, decision mode or observation, or another way of resetting.
+        InvalidValue: another environment, decision mode, observation or autoreset mode.
     """
 
     def __init__(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
-        envs = SyncVectorEnv([lambda: env]) if isinstance(env, gym.Env) else env
-        plain = envs.unwrapped if isinstance(envs, VectorEnv) else envs
-        if not isinstance(plain, SyncVectorEnv | DenseNetSparsifyVectorEnv):  # others cannot hand out what they play
-            raise InvalidValue(
-                "this agent needs a single env, a vector env as gym.make_vec('ads_gym:DenseNetSparsify-v0') makes it, "
-                f"or a SyncVectorEnv; got {type(plain).__name__}."
-            )
-        if envs.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
-            raise InvalidValue("this agent needs a vector env with autoreset_mode NEXT_STEP, Gymnasium's default.")
-        if not isinstance(envs.single_action_space, spaces.Discrete):
-            raise InvalidValue("this agent decides one connection after another: use decision 'connection'.")
-        if len(envs.single_observation_space.shape or ()) != 3:
-            raise InvalidValue("this agent reads adjacency matrices: use observation 'matrix'.")
-        self._envs, self._one = envs, plain.get_attr("unwrapped")[0]  # a single env: what all of them share
-        self.game = Game.of(self._one)
-        self.cost_weight = float(self._one.cost_weight_value)
+        self._envs = envs = SyncVectorEnv([lambda: env]) if isinstance(env, gym.Env) else env
+        self.problem = _problem(envs)
         self.steps = 0
-        self.gives_bits = False
+        self.has_given = False
         count = envs.num_envs
         self._over = np.zeros(count, np.bool_)
-        self._fresh = np.ones(count, np.bool_)
-        self._shown = np.full((count, self.game.size), UNDECIDED, np.int8)
-        self._given = self._shown.copy()
-        self._scores = np.zeros(count)
+        self._is_first = np.ones(count, np.bool_)
+        self._previous = np.full((count, self.problem.topology.size), UNDECIDED, np.int8)
+        self._given = self._previous.copy()
+        self._returns = np.zeros(count)
         self._lengths = np.zeros(count, np.int64)
-        self._begun = False
+        self._has_begun = False
 
     def begin(self) -> None:
-        """Resets all environments, if that was not done yet."""
-        if not self._begun:
-            self._begun = True
-            self._look(*self._envs.reset())
+        """Reset all environments, unless that was done."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._read(self._envs.reset()[1])
 
-    def play(self, choose: Callable[[Moment], BoolArray], episodes: int) -> list[Played]:
-        """Plays until so many episodes are over, or a few more; `choose` gives bool[n], True = KEEP.
+    def collect(self, choose: Callable[[StepInput], BoolArray], count: int) -> list[Episode]:
+        """Step until `count` episodes have ended, or a few more, and return them.
 
-        An episode that is not over by then goes on with the next call. Those that begin with nothing given are all of
-        one length, so none is left then.
+        An episode that has not ended goes on at the next call. (Without given decisions all are of one length.)
+
+        Args:
+            choose: the policy: returns bool [n], True to keep.
+            count: of episodes.
         """
         self.begin()
-        done: list[Played] = []
-        while len(done) < episodes:
+        episodes: list[Episode] = []
+        while len(episodes) < count:
             if self._over.all():
-                self._step(np.zeros(len(self._over), np.int64))
-            keep = choose(Moment(self._fresh, self._shown, self._decisions, self._legal)) & ~self._over
-            done += self._step(keep.astype(np.int64))
-        return done
+                self._step(np.zeros(len(self._over), np.int64))  # resets
+            keep = choose(StepInput(self._is_first, self._previous, self._decisions, self._keep_is_legal))
+            episodes += self._step((keep & ~self._over).astype(np.int64))
+        return episodes
 
-    def evaluate(self, masks: BoolArray) -> list[float]:
-        """The returns of masks bool[k, E] without playing them; each counts as the decisions that playing it takes."""
-        metrics = self._one.evaluate(masks)
-        self.steps += masks.size
-        return [float(self._one.score(each)) for each in metrics]
+    def _step(self, actions: IntArray) -> list[Episode]:
+        """Step all environments; the step after an episode's end resets its environment."""
+        running = ~self._over
+        self._is_first = self._over
+        self._previous = np.where(self._over[:, None], np.int8(UNDECIDED), self._decisions)
+        _, rewards, terminated, truncated, info = self._envs.step(actions)
+        self._returns += rewards
+        self._lengths += running
+        self.steps += int(running.sum())
+        self._read(info)
+        self._over = (terminated | truncated) & running
+        return [self._end(row) for row in np.flatnonzero(self._over).tolist()]
 
-    def _step(self, actions: Any) -> list[Played]:
-        """One step everywhere; in an environment whose episode was over it is the reset."""
-        going = ~self._over
-        self._fresh, self._shown = self._over, np.where(self._over[:, None], np.int8(UNDECIDED), self._decisions)
-        observations, rewards, terminated, truncated, info = self._envs.step(actions)
-        self._scores += rewards
-        self._lengths += going
-        self.steps += int(going.sum())
-        self._look(observations, info)
-        self._over = (terminated | truncated) & going
-        return [self._finish(row) for row in np.flatnonzero(self._over).tolist()]
+    def _read(self, info: dict[str, Any]) -> None:
+        self._decisions = info["decisions"].astype(np.int8)
+        self._keep_is_legal = info["action_mask"][:, 1].astype(np.bool_)
+        if self._is_first.any():
+            self._given[self._is_first] = self._decisions[self._is_first]
+            self.has_given = self.has_given or bool((self._given != UNDECIDED).any())
 
-    def _look(self, observations: Any, info: dict[str, Any]) -> None:
-        """Takes in what the environments show."""
-        self._decisions = self.game.decisions(observations)
-        self._legal = info["action_mask"][:, 1].astype(np.bool_)
-        if self._fresh.any():
-            self._given[self._fresh] = self._decisions[self._fresh]
-            self.gives_bits = self.gives_bits or bool((self._given != UNDECIDED).any())
+    def _end(self, row: int) -> Episode:
+        """Return the episode that has ended in environment `row`."""
+        total, length = float(self._returns[row]), int(self._lengths[row])
+        self._returns[row], self._lengths[row] = 0.0, 0
+        return Episode(self._given[row].copy(), self._decisions[row] == 1, total, length)
 
-    def _finish(self, row: int) -> Played:
-        """The episode that is over in environment `row`."""
-        score, length = float(self._scores[row]), int(self._lengths[row])
-        self._scores[row], self._lengths[row] = 0.0, 0
-        return Played(self._given[row].copy(), self._decisions[row] == 1, score, length)
+
+def _problem(envs: Any) -> Problem:
+    """Return the problem of a vector environment that the policy can step."""
+    plain = envs.unwrapped if isinstance(envs, VectorEnv) else envs
+    if not isinstance(plain, SyncVectorEnv | DenseNetSparsifyVectorEnv):  # others are in processes of their own
+        raise InvalidValue(
+            "this agent needs a single env, a vector env as gym.make_vec('ads_gym:DenseNetSparsify-v0') makes it, "
+            f"or a SyncVectorEnv; got {type(plain).__name__}."
+        )
+    if envs.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
+        raise InvalidValue("this agent needs a vector env with autoreset_mode NEXT_STEP, Gymnasium's default.")
+    if not isinstance(envs.single_action_space, spaces.Discrete):
+        raise InvalidValue("this agent decides one connection after another: use decision 'connection'.")
+    if len(envs.single_observation_space.shape or ()) != 3:
+        raise InvalidValue("this agent reads adjacency matrices: use observation 'matrix'.")
+    problem: Problem = plain.get_attr("unwrapped")[0].problem
+    return problem
+
+
+def first_undecided(decisions: Int8Array) -> IntArray:
+    """Return int64 [...]: index of the first -1 in decisions [..., E]; 0 where there is none."""
+    return np.asarray((decisions == UNDECIDED).argmax(axis=-1))
+
+
+def keep_is_legal(problem: Problem, decisions: Int8Array) -> BoolArray:
+    """Return bool [...]: whether the first undecided connection of decisions [..., E] fits the MACs limit."""
+    macs = problem.cost.connection_macs
+    return np.asarray((decisions == 1) @ macs + macs[first_undecided(decisions)] <= problem.room)
+
+
+def choices(problem: Problem, given: Int8Array, masks: BoolArray) -> BoolArray:
+    """Return bool [..., E]: decisions with two legal actions, in episodes from `given` (-1 free) to masks [..., E]."""
+    macs, free = problem.cost.connection_macs, given == UNDECIDED
+    kept = np.where(free & masks, macs, 0)
+    before = (given == 1).astype(np.int64) @ macs
+    return np.asarray(free & (before[..., None] + np.cumsum(kept, axis=-1) - kept + macs <= problem.room))
