@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one run a core
+from compare.agents import table
+
 import ads_gym
 
 AGENTS = ["recurrent", "bayes", "hybrid", "bernoulli", "local", "random"]
@@ -29,38 +31,15 @@ RESULTS = Path("results")
 
 
 def play(job: tuple[str, str, int, int, Path], agent_options: dict | None = None) -> dict:
-    """One run: the best objective so far after each of its evaluations."""
+    """One run: after which evaluations its best objective improved, and to what."""
     agent, place, seed, evaluations, runs = job
     (task, limit), folder = PLACES[place], runs / f"{agent}-{place.replace(' ', '-')}-s{seed}"
     options = {"seed": seed, "run": folder, "progress": False, "agent_options": agent_options}
     ads_gym.search(task, agent, evaluations, max_macs=limit, device="cpu", **options)
     objectives = np.loadtxt(folder / "history.csv", delimiter=",", skiprows=1, usecols=9, ndmin=1)[:evaluations]
-    return {"agent": agent, "place": place, "seed": seed, "best": np.maximum.accumulate(objectives).tolist()}
-
-
-def difference(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Mean of paired differences [seeds] and its interval."""
-    draws = np.random.default_rng(0).integers(0, len(ours), (10_000, len(ours)))
-    low, high = np.percentile((ours - theirs)[draws].mean(axis=1), [2.5, 97.5])
-    return f"{(ours - theirs).mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
-def table(rows: list[dict], agents: list[str], references: list[str], evaluations: int, baseline: str) -> list[str]:
-    """Markdown lines; `baseline` is the agent whose mean is the lower end of the way to the best known."""
-    padded = lambda best: best + best[-1:] * (evaluations - len(best))  # noqa: E731 - an agent may end early
-    curves = {agent: np.array([padded(row["best"]) for row in rows if row["agent"] == agent]) for agent in agents}
-    known = max(curve.max() for curve in curves.values())
-    target = known - 0.01 * (known - curves[baseline][:, -1].mean())
-    heads = ["agent", "1/4", "1/2", "all (sd)", *(f"ahead of {name}" for name in references), "to the best known"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for agent, curve in curves.items():
-        quarter, half, end = (curve[:, max(1, evaluations // n) - 1] for n in (4, 2, 1))
-        reached = np.where(end >= target, (curve >= target).argmax(axis=1) + 1, np.inf)
-        ahead = [difference(end, curves[name][:, -1]) if name != agent else "-" for name in references]
-        took = f"{np.median(reached):.0f} ({np.isfinite(reached).sum()} of {len(reached)})"
-        means = f"{quarter.mean():.4f} | {half.mean():.4f} | {end.mean():.4f} ({end.std(ddof=1):.4f})"
-        lines.append(f"| {agent} | {means} | {' | '.join(ahead)} | {took} |")
-    return [*lines, "", f"Best known {known:.4f}; reached means {target:.4f} or more."]
+    best = np.maximum.accumulate(objectives)
+    first = np.flatnonzero(np.diff(best, prepend=-np.inf))  # where it improved
+    return {"agent": agent, "place": place, "seed": seed, "improved": [[int(n) + 1, float(best[n])] for n in first]}
 
 
 def main() -> None:
