@@ -18,7 +18,7 @@ MIN_STD = 1e-4  # added to the standard deviation of objectives: equal objective
 
 
 class Bernoulli(Optimiser):
-    """Policy gradient on independent bits: PPO's clipped objective (Schulman et al. 2017), leave-one-out baseline, Adam.
+    """Independent bits: PPO's clipped objective (Schulman et al. 2017) with a leave-one-out baseline, by Adam.
 
     A mask above the MACs limit is projected, and is learned from as if it had been drawn so.
 

@@ -1,10 +1,10 @@
-"""A whole agent: nothing to inherit from, nothing to register.
+"""An agent as a function that steps the environment: nothing to inherit from or to register.
 
     python examples/custom_agent.py
     ads-gym search --agent examples.custom_agent:gradient
 
-REINFORCE in its plainest form, a logit for each connection. When the budget is spent, `reset` and `step` raise
-BudgetExhausted, which `search` catches.
+REINFORCE (Williams 1992) with a running mean as baseline and a logit for each connection. When the budget is spent,
+`reset` and `step` raise BudgetExhausted, which `search` catches.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ import ads_gym
 
 
 def gradient(env: Any, seed: int, rate: float = 3.0) -> None:
-    """Plays and learns until the budget ends."""
+    """Play and learn until the budget is spent."""
     rng = np.random.default_rng(seed)
     logits, baseline = np.zeros(env.unwrapped.topology.size), 0.0
     while True:

@@ -1,12 +1,12 @@
-"""Stable-Baselines3's PPO and sb3-contrib's RecurrentPPO as agents: each a play of a few lines, nothing adapted.
+"""Stable-Baselines3's PPO and sb3-contrib's RecurrentPPO as agents: a function of a few lines each.
 
     python examples/sb3_agents.py
     ads-gym search --agent examples.sb3_agents:ppo
     ads-gym search --agent examples.sb3_agents:recurrent_ppo
 
-Their defaults are made for long games with a reward at every step. Here the score comes with the last of E decisions,
-so gae_lambda and gamma are 1 (at gae_lambda 0.95 a tenth of the credit is left after 45 steps, nothing after 198; with
-a discount it would be another game), and a rollout is 8 whole episodes. RecurrentPPO needs: pip install sb3-contrib
+Their defaults are made for long episodes with a reward at every step. Here it comes with the last of E decisions, so
+gae_lambda and gamma are 1 (at gae_lambda 0.95 a tenth of the credit is left after 45 steps, nothing after 198; a
+discount would change what is optimal), and a rollout is 8 whole episodes. RecurrentPPO needs: pip install sb3-contrib
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from typing import Any
 import ads_gym
 
 EPISODES = 8  # in a rollout
-FOREVER = 10**9  # steps: the budget ends the run, BudgetExhausted comes out of `learn`, `search` catches it
+MAX_STEPS = 10**9  # the budget ends the run: `learn` raises BudgetExhausted, which `search` catches
 
 
 def settings(env: Any, seed: int) -> dict[str, Any]:
-    """Keywords for any of SB3's on-policy algorithms; E comes from the topology."""
+    """Return keywords for SB3's on-policy algorithms, with rollouts of whole episodes."""
     steps = EPISODES * env.unwrapped.topology.size
     return {
         "n_steps": steps,
@@ -36,7 +36,7 @@ def ppo(env: Any, seed: int) -> None:
     """PPO with two hidden layers on the flat observation."""
     from stable_baselines3 import PPO
 
-    PPO("MlpPolicy", env, **settings(env, seed)).learn(FOREVER)
+    PPO("MlpPolicy", env, **settings(env, seed)).learn(MAX_STEPS)
 
 
 def recurrent_ppo(env: Any, seed: int) -> None:
@@ -44,16 +44,16 @@ def recurrent_ppo(env: Any, seed: int) -> None:
     from sb3_contrib import RecurrentPPO
 
     policy = {"lstm_hidden_size": 32, "net_arch": [32]}
-    RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=policy, **settings(env, seed)).learn(FOREVER)
+    RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=policy, **settings(env, seed)).learn(MAX_STEPS)
 
 
-for play in (ppo, recurrent_ppo):
-    play.observation = "flat"  # type: ignore[attr-defined]
+for agent in (ppo, recurrent_ppo):
+    agent.observation = "flat"  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
-    for play in (ppo, recurrent_ppo):
-        result = ads_gym.search("planted-45", play, evaluations=128)
-        print(f"{play.__name__}, best of {result.evaluations}:")
+    for agent in (ppo, recurrent_ppo):
+        result = ads_gym.search("planted-45", agent, evaluations=128)
+        print(f"{agent.__name__}, best of {result.evaluations}:")
         for line in result.table:
             print(f"  {line.name:<7} reward {line.reward:.3f}  agreement {line.accuracy:.3f}")

@@ -26,7 +26,7 @@ MAX_ITERATIONS = 20  # of L-BFGS, which starts where it last ended
 
 
 class GaussianProcess:
-    """Gaussian process regression on at most `capacity` masks: the half of them with the highest values, and the latest.
+    """Gaussian process regression on at most `capacity` masks: the half with the highest values, and the latest.
 
     Values are standardised, and the variance of the process is its maximum likelihood estimate.
 

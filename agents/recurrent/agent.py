@@ -15,12 +15,13 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from ads_gym import files
 from ads_gym.agents.base import check_numbers, check_whole
 from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, step_input
 from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
 from ads_gym.agents.recurrent.rollout import Episode, Rollout, StepInput, keep_is_legal
 from ads_gym.agents.recurrent.saving import read_policy, write_policy
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray
 
 PolicyState = tuple[NDArray[Any], ...]  # of `predict`: hidden [n, H], cell [n, H], decisions int8 [n, E]
@@ -163,8 +164,12 @@ class Recurrent:
             InvalidValue: an environment with other skip connections.
         """
         settings, weights = read_policy(path, Rollout(env).problem)
-        agent = cls(env, seed=settings["seed"], **settings["options"])
-        agent.policy.load_state_dict(weights)
+        with files.naming(path, "policy"):
+            agent = cls(env, seed=settings["seed"], **settings["options"])
+            try:
+                agent.policy.load_state_dict(weights)
+            except RuntimeError as error:
+                raise DamagedFile("its weights are of another policy.") from error
         return agent
 
     def _initial_logit(self) -> float:

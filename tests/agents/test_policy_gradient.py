@@ -1,99 +1,93 @@
-"""The learner's gradients."""
+"""The gradients of the recurrent policy's updates."""
 
 from dataclasses import replace
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-import ads_gym  # noqa: F401
-from ads_gym.agents.base import Game, Played
-from ads_gym.agents.recurrent.policy import RecurrentPolicy, replay
-from ads_gym.agents.recurrent.policy_gradient import Learner, LearnerConfig
+from ads_gym.agents.recurrent.policy import RecurrentPolicy, episode_batch
+from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
+from ads_gym.agents.recurrent.rollout import Episode
+from ads_gym.problem import make_problem
 
 WEIGHT = 0.5
+FREE = np.full(20, -1, np.int8)
 
 
 @pytest.fixture
-def game():
-    return Game.of(gym.make("DenseNetSparsify-v0", task="planted-20"))
+def problem():
+    return make_problem("planted-20", cost_weight=WEIGHT)
 
 
-def learner(game, **settings):
-    policy = RecurrentPolicy(game.size, 8, 0.0, 0.01, seed=0)
-    config = replace(LearnerConfig(free_rate=0.05, updates=1), **settings)
-    return policy, Learner(policy, game, WEIGHT, config)
+def updates_of(problem, **settings):
+    policy = RecurrentPolicy(20, 8, 0.0, 0.01, seed=0)
+    config = replace(PolicyGradientConfig(logit_learning_rate=0.05, n_epochs=1), **settings)
+    return policy, PolicyGradient(policy, problem, config)
 
 
-def batch_of(game, reward, count=8, seed=0):
-    masks = np.random.default_rng(seed).random((count, game.size)) < 0.5
-    free = np.full(game.size, -1, np.int8)
-    return [Played(free, mask, reward(mask) - WEIGHT * float(mask @ game.costs), game.size) for mask in masks]
+def batch_of(problem, reward, count=8, seed=0):
+    masks = np.random.default_rng(seed).random((count, 20)) < 0.5
+    costs = problem.cost.relative_costs
+    return [Episode(FREE, mask, reward(mask) - WEIGHT * float(mask @ costs), 20) for mask in masks]
 
 
-def keep_of(policy, game):
-    steps = replay(game, np.full((1, game.size), -1, np.int8), np.zeros((1, game.size), np.bool_))
-    return policy(steps.look)[0][:, 0].detach()
+def keep_of(policy, problem, mask=np.zeros(20, bool)):  # noqa: B008 - not changed
+    return policy(episode_batch(problem, FREE[None], mask[None]).inputs)[0][:, 0].detach().numpy()
 
 
-def test_the_known_cost_has_no_noise(game):
-    """Where the reward is the same for all masks, all there is to follow is the cost, and it is followed exactly."""
-    policy, learn = learner(game)
-    learn.update(batch_of(game, lambda mask: 0.7), [])
-    expected = WEIGHT * torch.tensor(game.costs, dtype=torch.float32)
-    gradient = policy.free.grad / policy.free.grad.norm()
+def test_the_known_cost_has_no_noise(problem):
+    """Where the reward is the same for all masks, only the cost is left to follow, and it is followed exactly."""
+    policy, updates = updates_of(problem)
+    updates.update(batch_of(problem, lambda mask: 0.7), [])
+    expected = WEIGHT * torch.tensor(problem.cost.relative_costs, dtype=torch.float32)
+    gradient = policy.logits.grad / policy.logits.grad.norm()
     assert torch.allclose(gradient, expected / expected.norm(), atol=1e-4)
-    noisy, learn = learner(game, exact_cost=False)
-    learn.update(batch_of(game, lambda mask: 0.7), [])
-    assert not torch.allclose(noisy.free.grad / noisy.free.grad.norm(), expected / expected.norm(), atol=0.1)
+    noisy, updates = updates_of(problem, exact_cost=False)
+    updates.update(batch_of(problem, lambda mask: 0.7), [])
+    assert not torch.allclose(noisy.logits.grad / noisy.logits.grad.norm(), expected / expected.norm(), atol=0.1)
 
 
 @pytest.mark.parametrize("exact_cost", [True, False])
-def test_both_ways_to_treat_cost_point_the_same_way_on_average(game, exact_cost):
-    def reward(mask):
-        return float(mask[5])
-
-    total = torch.zeros(game.size)
+def test_both_ways_to_treat_cost_point_the_same_way_on_average(problem, exact_cost):
+    total = torch.zeros(20)
     for seed in range(60):
-        policy, learn = learner(game, exact_cost=exact_cost)
-        learn.update(batch_of(game, reward, count=32, seed=seed), [])
-        total -= policy.free.grad
-    truth = -WEIGHT * game.costs + np.eye(game.size)[5]
+        policy, updates = updates_of(problem, exact_cost=exact_cost)
+        updates.update(batch_of(problem, lambda mask: float(mask[5]), count=32, seed=seed), [])
+        total -= policy.logits.grad
+    truth = -WEIGHT * problem.cost.relative_costs + np.eye(20)[5]
     assert np.corrcoef(total.numpy(), truth)[0, 1] > 0.97
 
 
-def test_it_learns_what_pays(game):
-    policy, learn = learner(game, updates=4)
-    hidden = np.random.default_rng(9).random(game.size) < 0.5
+def test_it_learns_what_pays(problem):
+    policy, updates = updates_of(problem, n_epochs=4)
+    hidden = np.random.default_rng(9).random(20) < 0.5
     for seed in range(150):
-        learn.update(batch_of(game, lambda mask: 3 * float((mask == hidden).mean()), seed=seed), [])
-    assert np.array_equal(keep_of(policy, game).numpy() > 0.5, hidden)
+        updates.update(batch_of(problem, lambda mask: 3 * float((mask == hidden).mean()), seed=seed), [])
+    assert np.array_equal(keep_of(policy, problem) > 0.5, hidden)
 
 
-def test_it_imitates_the_best(game):
-    policy, learn = learner(game, updates=4)
-    best = np.random.default_rng(2).random(game.size) < 0.5
+def test_it_imitates_the_best(problem):
+    policy, updates = updates_of(problem, n_epochs=4)
+    best = np.random.default_rng(2).random(20) < 0.5
     for seed in range(40):
-        learn.update(batch_of(game, lambda mask: 0.5, seed=seed), [best])
-    steps = replay(game, np.full((1, game.size), -1, np.int8), best[None])
-    assert np.array_equal(policy(steps.look)[0][:, 0].detach().numpy() > 0.5, best)
+        updates.update(batch_of(problem, lambda mask: 0.5, seed=seed), [best])
+    assert np.array_equal(keep_of(policy, problem, best) > 0.5, best)
 
 
-def test_bits_that_were_given_teach_nothing(game):
-    policy, learn = learner(game)
-    given = np.full(game.size, -1, np.int8)
+def test_given_decisions_teach_nothing(problem):
+    policy, updates = updates_of(problem)
+    given = FREE.copy()
     given[:4] = 1
-    masks = np.random.default_rng(0).random((8, game.size)) < 0.5
+    masks = np.random.default_rng(0).random((8, 20)) < 0.5
     masks[:, :4] = True
-    learn.update([Played(given, mask, float(mask[6]), game.size - 4) for mask in masks], [])
-    assert (policy.free.grad[:4] == 0).all()
-    assert (policy.free.grad[4:] != 0).all()
+    updates.update([Episode(given, mask, float(mask[6]), 16) for mask in masks], [])
+    assert (policy.logits.grad[:4] == 0).all()
+    assert (policy.logits.grad[4:] != 0).all()
 
 
-def test_a_batch_of_equal_returns_moves_nothing_by_chance(game):
-    policy, learn = learner(game, exact_cost=False)
-    free = np.full(game.size, -1, np.int8)
-    masks = np.random.default_rng(0).random((8, game.size)) < 0.5
-    learn.update([Played(free, mask, 0.25, game.size) for mask in masks], [])
-    assert torch.allclose(policy.free.grad, torch.zeros(game.size), atol=1e-9)
+def test_equal_returns_move_nothing_by_chance(problem):
+    policy, updates = updates_of(problem, exact_cost=False)
+    masks = np.random.default_rng(0).random((8, 20)) < 0.5
+    updates.update([Episode(FREE, mask, 0.25, 20) for mask in masks], [])
+    assert torch.allclose(policy.logits.grad, torch.zeros(20), atol=1e-9)

@@ -1,18 +1,23 @@
-"""The recurrent agent, as a whole."""
+"""The recurrent policy and the hybrid, as a whole."""
+
+import json
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from agentgames import given_bits, masks_of, planted, recorded, run, side_by_side, single
+from planted_problems import given_decisions, learn, planted, problem_of, single, vector
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from ads_gym.agents.bernoulli import Bernoulli
-from ads_gym.agents.recurrent.agent import Reinforce
-from ads_gym.errors import AdsGymError, InvalidValue, UnknownName
+from ads_gym.agents.bayes.agent import Bayes
+from ads_gym.agents.hybrid import Hybrid
+from ads_gym.agents.recurrent.agent import Recurrent
+from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, UnknownName
+
+POLICIES = [Recurrent, Hybrid]
 
 
 def agreement(agent, envs, rounds):
-    """Mean return of so many episodes in each of the envs, played by the agent's drawn predictions."""
+    """Mean return of so many episodes in each of the envs, from the agent's drawn predictions."""
     returns = []
     for _ in range(rounds):
         observation, _ = envs.reset()
@@ -27,53 +32,75 @@ def agreement(agent, envs, rounds):
     return float(np.mean(returns))
 
 
-def test_learns_a_hidden_mask(tmp_path):
-    evaluator = planted(5, 5)
-    agent = Reinforce(side_by_side(recorded(tmp_path, evaluator, 10_000)), seed=0)
-    agent.learn(600 * 20)
-    fresh = gym.vector.SyncVectorEnv([lambda: gym.make("DenseNetSparsify-v0", evaluator=evaluator)] * 8)
-    assert agreement(agent, fresh, 5) > 0.93
+@pytest.mark.parametrize("policy", POLICIES)
+def test_learns_a_hidden_mask(policy):
+    problem, _ = problem_of(planted(5, 5))
+    agent = policy(vector(problem), seed=0).learn(600 * 20)
+    assert agreement(agent, vector(problem), 5) > 0.93
 
 
-def test_answers_what_was_given_and_a_blind_agent_cannot():
+def test_follows_given_decisions():
     evaluator = planted(4, kind="given")  # 6 bits: three given, three that follow them
-    agent = Reinforce(given_bits(evaluator), seed=0)
-    agent.learn(2500 * 3)
-    fresh = given_bits(evaluator)
-    assert agreement(agent, fresh, 25) > 0.9
-    blind = Bernoulli(given_bits(evaluator, 1).envs[0], seed=0)
-    blind.learn(1000 * 3)
-    assert np.mean([blind.play(blind.propose(deterministic=False)).score for _ in range(200)]) < 0.6
+    agent = Recurrent(given_decisions(evaluator), seed=0).learn(2500 * 3)
+    assert agreement(agent, given_decisions(evaluator), 25) > 0.9
 
 
-def test_the_critic_finds_the_top_in_few_evaluations(tmp_path):
-    evaluator = planted(6, 6, 6)
-    record = recorded(tmp_path, evaluator, 200)
-    run(Reinforce, side_by_side(record), seed=0)
-    assert max(row.metrics.accuracy for row in record.history.rows) == 1
-    assert len(record.history.rows) == 200
+def test_without_memory_given_decisions_cannot_be_followed():
+    evaluator = planted(4, kind="given")
+    agent = Recurrent(given_decisions(evaluator), seed=0, learning_rate=0.0).learn(2500 * 3)
+    assert agreement(agent, given_decisions(evaluator), 25) < 0.65
 
 
-@pytest.mark.parametrize("vector", [True, False])
-def test_the_seed_decides_and_a_longer_run_begins_like_a_shorter_one(tmp_path, vector):
-    def masks(name, budget, seed):
-        record = recorded(tmp_path / name, planted(5, 5), budget)
-        run(Reinforce, side_by_side(record) if vector else single(record), seed=seed)
-        return masks_of(record)
+def test_where_decisions_are_given_the_hybrid_is_the_policy():
+    evaluator = planted(4, kind="given")
+    agents = [policy(given_decisions(evaluator), seed=0).learn(200 * 3) for policy in POLICIES]
+    for ours, theirs in zip(*(agent.policy.parameters() for agent in agents), strict=True):
+        np.testing.assert_array_equal(ours.detach(), theirs.detach())
 
-    short, long, other = masks("a", 70, 0), masks("b", 160, 0), masks("c", 70, 1)
+
+def test_the_surrogate_of_the_hybrid_saves_evaluations():
+    evaluators = {}
+    for policy in POLICIES:
+        problem, evaluators[policy] = problem_of(planted(6, 6, 6), 200)
+        learn(policy(vector(problem), seed=0))
+        assert len(evaluators[policy].history) == 200
+    best = {policy: max(each.accuracy for each in counted.metrics) for policy, counted in evaluators.items()}
+    assert best[Hybrid] == 1 > best[Recurrent]
+
+
+def test_the_hybrid_takes_turns():
+    """8 random masks, 8 episodes, then what Bayesian optimisation proposes from there."""
+    problem, counted = problem_of(planted(6, 6, 6), 24)
+    learn(Hybrid(vector(problem), seed=0, warmup=8))
+    first = counted.masks[:16]
+    bayes = Bayes(problem_of(planted(6, 6, 6))[0], seed=99)
+    bayes.observe(first, [metrics.accuracy for metrics in counted.metrics[:16]])
+    proposed = bayes.suggest(8, np.array(first[8:]))
+    np.testing.assert_array_equal(proposed, counted.masks[16 : 16 + len(proposed)])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("make", [vector, single])
+def test_the_seed_decides_and_a_longer_run_begins_like_a_shorter_one(policy, make):
+    def masks(budget, seed):
+        problem, counted = problem_of(planted(5, 5), budget)
+        learn(policy(make(problem), seed=seed))
+        return list(counted.history)
+
+    short, long = masks(70, 0), masks(160, 0)
     assert len(short) == 70
-    assert long[:70] == short != other
-    assert masks("d", 70, 0) == short
+    assert long[:70] == short == masks(70, 0) != masks(70, 1)
 
 
-def test_a_learning_policy_ends_by_itself_where_there_is_nothing_new(tmp_path):
-    record = recorded(tmp_path, planted(3), 20)  # 8 masks
-    run(Reinforce, side_by_side(record), seed=0)
-    assert (len(record.history.rows), record.stopped_by) == (8, "episodes")
+@pytest.mark.parametrize("policy", POLICIES)
+def test_where_there_is_nothing_new_it_plays_on(policy):
+    problem, counted = problem_of(planted(3), 20)  # 8 masks
+    learn(policy(vector(problem), seed=0))
+    assert (len(counted.history), counted.episodes) == (8, 400)
 
 
-def test_never_oversteps_a_limit(tmp_path):
+@pytest.mark.parametrize("policy", POLICIES)
+def test_is_never_overruled_by_a_limit(policy):
     overruled = []
 
     class Watch(gym.Wrapper):
@@ -82,42 +109,53 @@ def test_never_oversteps_a_limit(tmp_path):
             overruled.append(result[-1]["overruled"])
             return result
 
-    record = recorded(tmp_path, planted(6, 6, 6), 150)
-    envs = gym.vector.SyncVectorEnv([lambda: Watch(single(record, max_macs=0.5, cost_weight=0.1))] * 8)
-    agent = run(Reinforce, envs, seed=0)
+    problem, counted = problem_of(planted(6, 6, 6), 150, max_macs=0.5, cost_weight=0.1)
+    agent = learn(policy(gym.vector.SyncVectorEnv([lambda: Watch(single(problem))] * 8), seed=0))
     assert sum(overruled) == 0
     assert len(overruled) >= 45 * 16
-    assert max(row.metrics.relative_macs for row in record.history.rows) <= 0.5
-    evaluation = gym.make("DenseNetSparsify-v0", evaluator=record.inner, max_macs=0.5)
+    assert max(metrics.relative_macs for metrics in counted.metrics) <= 0.5
+    free, _ = problem_of(planted(6, 6, 6), max_macs=0.5)
     overruled.clear()
-    evaluate_policy(agent, Watch(evaluation), 10, deterministic=False, warn=False)
+    evaluate_policy(agent, Watch(single(free)), 10, deterministic=False, warn=False)
     assert (sum(overruled), len(overruled)) == (0, 450)
 
 
-def test_a_limit_does_not_use_itself_up_in_the_first_block(tmp_path):
-    record = recorded(tmp_path, planted(6, 6, 6), 10_000)
-    envs = side_by_side(record, max_macs=0.5)
-    agent = Reinforce(envs, seed=0, warmup=0, asks=0)
-    agent.learn(1)
-    kept = np.array([record.topology.mask(mask) for mask in masks_of(record)])
+def test_a_limit_is_not_used_up_in_the_first_block():
+    problem, counted = problem_of(planted(6, 6, 6), max_macs=0.5)
+    Recurrent(vector(problem), seed=0, warmup=0).learn(1)
+    kept = np.array(counted.masks)
     assert len(kept) == 8
     assert kept[:, -15:].mean() > 0.5 * kept[:, :15].mean() > 0
 
 
-def test_sb3_evaluates_it(tmp_path):
-    evaluator = planted(5, 5)
-    agent = Reinforce(side_by_side(recorded(tmp_path, evaluator, 10_000)), seed=0)
-    agent.learn(300 * 20)
-    env = gym.make("DenseNetSparsify-v0", evaluator=evaluator)
+def test_sb3_evaluates_it():
+    problem, _ = problem_of(planted(5, 5))
+    agent = Recurrent(vector(problem), seed=0).learn(600 * 20)
+    env = single(problem)
     reward, spread = evaluate_policy(agent, env, 4, deterministic=True, warn=False)
     assert reward > 0.9
     assert spread == 0
     observation, _ = env.reset()
     action, _ = agent.predict(observation, deterministic=True)
     assert env.action_space.contains(action)
+    with pytest.raises(InvalidValue, match="adjacency"):
+        agent.predict(np.zeros((3, 3), np.int8))
 
 
-def test_given_bits_of_many_lengths_are_played_too():
+@pytest.mark.parametrize("policy", POLICIES)
+def test_predictions_do_not_change_the_training(policy):
+    problem, counted = problem_of(planted(5, 5))
+    agent = policy(vector(problem), seed=0).learn(60 * 20)
+    observation, _ = vector(problem).reset()
+    for _ in range(7):
+        agent.predict(observation)
+    agent.learn(60 * 20)
+    undisturbed, other = problem_of(planted(5, 5))
+    policy(vector(undisturbed), seed=0).learn(60 * 20).learn(60 * 20)
+    assert list(counted.history) == list(other.history)
+
+
+def test_given_decisions_of_many_lengths():
     class Ragged(gym.Wrapper):
         def __init__(self, env, seed):
             super().__init__(env)
@@ -128,11 +166,10 @@ def test_given_bits_of_many_lengths_are_played_too():
             decided[-1] = -1
             return self.env.reset(options={"decided": decided})
 
-    evaluator = planted(5, 5)
-    make = [lambda i=i: Ragged(gym.make("DenseNetSparsify-v0", evaluator=evaluator), i) for i in range(8)]
-    agent = Reinforce(gym.vector.SyncVectorEnv(make), seed=0)
-    agent.learn(10_000)
-    reward, _ = evaluate_policy(agent, gym.make("DenseNetSparsify-v0", evaluator=evaluator), 20, warn=False)
+    problem, _ = problem_of(planted(5, 5))
+    make = [lambda i=i: Ragged(single(problem), i) for i in range(8)]
+    agent = Recurrent(gym.vector.SyncVectorEnv(make), seed=0).learn(10_000)
+    reward, _ = evaluate_policy(agent, single(problem), 20, warn=False)
     assert reward > 0.8
 
 
@@ -140,44 +177,122 @@ def test_given_bits_of_many_lengths_are_played_too():
     ("options", "kind", "words"),
     [
         ({"warmpu": 3}, UnknownName, "Did you mean 'warmup'"),
-        ({"batch": 1}, InvalidValue, "batch must be a whole number of at least 2, got 1"),
-        ({"updates": 1.5}, InvalidValue, "updates"),
-        ({"rate": "fast"}, InvalidValue, "rate must be a number"),
-        ({"rate": float("nan")}, InvalidValue, "rate must be a number"),
-        ({"start": 1.0}, InvalidValue, "start must lie between 0 and 1"),
-        ({"floor": 0.5}, InvalidValue, "floor below 0.5"),
+        ({"batch_size": 1}, InvalidValue, "batch_size must be a whole number of at least 2, got 1"),
+        ({"n_epochs": 1.5}, InvalidValue, "n_epochs"),
+        ({"learning_rate": "fast"}, InvalidValue, "learning_rate must be a number"),
+        ({"learning_rate": float("nan")}, InvalidValue, "learning_rate must be a number"),
+        ({"initial_keep": 1.0}, InvalidValue, "initial_keep must lie between 0 and 1"),
+        ({"min_probability": 0.5}, InvalidValue, "min_probability below 0.5"),
         ({"exact_cost": 1}, InvalidValue, "exact_cost must be true or false"),
     ],
 )
-def test_bad_options_are_refused(tmp_path, options, kind, words):
+@pytest.mark.parametrize("policy", POLICIES)
+def test_bad_options_are_refused(policy, options, kind, words):
     with pytest.raises(kind, match=words) as caught:
-        Reinforce(single(recorded(tmp_path, planted(5, 5), 10)), **options)
+        policy(single(problem_of(planted(5, 5))[0]), **options)
     assert isinstance(caught.value, AdsGymError)
 
 
+def test_options_of_the_surrogate_are_the_hybrids():
+    env = single(problem_of(planted(5, 5))[0])
+    assert Hybrid(env, surrogate_batches=0, kappa=0.0, starts=1).config.kappa == 0
+    with pytest.raises(UnknownName, match="unknown option of agent recurrent: 'kappa'"):
+        Recurrent(env, kappa=1.0)
+    with pytest.raises(InvalidValue, match="surrogate_batches must be a whole number of at least 0, got -1"):
+        Hybrid(env, surrogate_batches=-1)
+
+
 @pytest.mark.parametrize("settings", [{"decision": "layer"}, {"observation": "flat"}])
-def test_envs_that_it_cannot_play_are_refused(tmp_path, settings):
+def test_environments_that_it_cannot_step_are_refused(settings):
     with pytest.raises(InvalidValue, match=r"use (decision 'connection'|observation 'matrix')"):
-        Reinforce(single(recorded(tmp_path, planted(5, 5), 10), **settings))
+        Recurrent(single(problem_of(planted(5, 5))[0], **settings))
+
+
+# Saving and loading
+
+
+@pytest.fixture
+def trained():
+    problem, _ = problem_of(planted(5, 5), max_macs=0.8)
+    return Recurrent(vector(problem), seed=3, hidden_size=16).learn(200 * 20), problem
+
+
+def actions_of(agent, problem, deterministic):
+    envs = vector(problem)
+    observation, _ = envs.reset()
+    state, actions = None, []
+    for _ in range(20):
+        action, state = agent.predict(observation, state, deterministic=deterministic)
+        observation, *_ = envs.step(action)
+        actions.append(action)
+    return np.array(actions)
+
+
+@pytest.mark.parametrize("ending", ["", ".json", ".safetensors"])
+def test_a_loaded_policy_predicts_the_same(trained, tmp_path, ending):
+    agent, problem = trained
+    agent.save(tmp_path / f"folder/policy{ending}")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["policy.json", "policy.safetensors"]
+    loaded = Recurrent.load(tmp_path / "folder/policy", single(problem))
+    assert loaded.config == agent.config
+    for deterministic in (True, False):
+        ours, theirs = (actions_of(each, problem, deterministic) for each in (agent, loaded))
+        np.testing.assert_array_equal(ours, theirs)
+    untrained = Recurrent(single(problem), seed=3, hidden_size=16)
+    assert not np.array_equal(actions_of(untrained, problem, True), actions_of(loaded, problem, True))
+
+
+def test_a_loaded_policy_can_be_trained_further(trained, tmp_path):
+    agent, problem = trained
+    agent.save(tmp_path / "policy")
+    loaded = Recurrent.load(tmp_path / "policy", vector(problem))
+    before = loaded.policy.logits.detach().clone()
+    loaded.learn(100 * 20)
+    assert (loaded.policy.logits.detach() != before).any()
+
+
+def test_a_hybrid_is_saved_too(tmp_path):
+    problem, _ = problem_of(planted(5, 5))
+    Hybrid(vector(problem), seed=0, kappa=2.0).save(tmp_path / "policy")
+    assert Hybrid.load(tmp_path / "policy", single(problem)).config.kappa == 2.0
+
+
+def test_policies_that_cannot_be_loaded(trained, tmp_path):
+    agent, problem = trained
+    with pytest.raises(NotFound, match=r"there is no policy .*policy\.json"):
+        Recurrent.load(tmp_path / "policy", single(problem))
+    agent.save(tmp_path / "policy")
+    with pytest.raises(InvalidValue, match=r"of blocks \(5, 5\), the environment .* of blocks \(4, 4\)"):
+        Recurrent.load(tmp_path / "policy", single(problem_of(planted(4, 4))[0]))
+    weights, description = tmp_path / "policy.safetensors", tmp_path / "policy.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedFile, match=r"policy\.safetensors"):
+        Recurrent.load(tmp_path / "policy", single(problem))
+    weights.write_bytes(whole)
+    text = description.read_text()
+    values = json.loads(text)
+    for wrong in ({"seed": "x"}, {"options": {"hidden_size": 8}}, {"options": {"hiden": 1}}, {"topology": 3}):
+        description.write_text(json.dumps(values | wrong))
+        with pytest.raises(DamagedFile, match="policy"):
+            Recurrent.load(tmp_path / "policy", single(problem))
+    description.write_text(text)
+    weights.unlink()
+    with pytest.raises(NotFound, match=r"policy\.safetensors"):
+        Recurrent.load(tmp_path / "policy", single(problem))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_planted_45_within_10_000_episodes(seed):
-    evaluator = planted(6, 6, 6, seed=seed)
-    envs = gym.vector.SyncVectorEnv([lambda: gym.make("DenseNetSparsify-v0", evaluator=evaluator)] * 8)
-    agent = Reinforce(envs, seed=seed)
-    agent.learn(10_000 * 45)
-    assert agreement(agent, envs, 25) >= 0.95
+    problem, _ = problem_of(planted(6, 6, 6, seed=seed))
+    agent = Recurrent(vector(problem), seed=seed).learn(10_000 * 45)
+    assert agreement(agent, vector(problem), 25) >= 0.95
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_given_20_within_30_000_episodes(seed):
     evaluator = planted(5, 5, kind="given", seed=seed)
-    agent = Reinforce(given_bits(evaluator), seed=seed)
-    agent.learn(30_000 * 17)
-    assert agreement(agent, given_bits(evaluator), 25) >= 0.95
-    blind = Bernoulli(given_bits(evaluator, 1).envs[0], seed=seed)
-    blind.learn(30_000 * 17)
-    assert np.mean([blind.play(blind.propose(deterministic=False)).score for _ in range(400)]) <= 0.6
+    agent = Recurrent(given_decisions(evaluator), seed=seed).learn(30_000 * 17)
+    assert agreement(agent, given_decisions(evaluator), 25) >= 0.95

@@ -1,57 +1,96 @@
+"""Finding agents, and their kinds."""
+
 import functools
 
+import numpy as np
 import pytest
 
-from ads_gym.agents.registry import agent_names, find_agent, parse_options
+from ads_gym.agents.base import check_numbers, check_whole
+from ads_gym.agents.registry import Kind, LoadedAgent, agent_names, find_agent, parse_options
 from ads_gym.errors import InvalidValue, MissingPackage, NotFound, UnknownName
 
 
 class Learner:
     num_envs = 3
     observation = "flat"
-    calls: list = []  # noqa: RUF012
 
-    def __init__(self, env, seed=0, rate=0.5):
-        self.calls.append((env, seed, rate))
+    def __init__(self, env, *, seed=0, rate=0.5):
+        self.made_with = (env, seed, rate)
 
-    def learn(self, total_timesteps):
-        self.calls.append(total_timesteps)
+    def learn(self, total_timesteps): ...
 
 
-def play(env, seed, *, steps=3):
-    env.append((seed, steps))
+class Asker:
+    num_envs = 3  # which an optimiser has no use for
+
+    def __init__(self, problem, *, seed, width=3):
+        self.made_with = (problem, seed, width)
+
+    def ask(self, n): ...
+
+    def tell(self, masks, scores): ...
 
 
-def test_a_class_with_learn_is_built_and_then_learns():
-    agent = find_agent(Learner)
-    assert (agent.num_envs, agent.observation, agent.learns) == (3, "flat", True)
-    assert agent.name == f"{__name__}:Learner"
-    Learner.calls.clear()
-    agent.run("env", 7, {"rate": 0.1}, 99)
-    assert Learner.calls == [("env", 7, 0.1), 99]
+class Both(Asker):
+    def learn(self, total_timesteps): ...
 
 
-def test_any_other_callable_plays():
-    agent = find_agent(play)
-    assert (agent.num_envs, agent.observation, agent.learns) == (None, None, False)
-    agent.run(env := [], 7, {"steps": 5}, 99)
-    assert env == [(7, 5)]
-    find_agent(functools.partial(play, steps=9)).run(env, 1, {}, 99)
-    assert env[1:] == [(1, 9)]
+class AskOnly:
+    def ask(self, n): ...
+
+
+def play(env, seed, *, steps=3): ...
+
+
+@pytest.mark.parametrize(
+    ("agent", "kind", "num_envs", "observation"),
+    [
+        (Learner, Kind.POLICY, 3, "flat"),
+        (functools.partial(Learner, rate=0.1), Kind.POLICY, 3, "flat"),
+        (Asker, Kind.OPTIMISER, None, None),
+        (functools.partial(Asker, width=9), Kind.OPTIMISER, None, None),
+        (Both, Kind.POLICY, 3, None),
+        (AskOnly, Kind.FUNCTION, None, None),
+        (play, Kind.FUNCTION, None, None),
+        (functools.partial(play, steps=9), Kind.FUNCTION, None, None),
+        (lambda env, seed: None, Kind.FUNCTION, None, None),
+    ],
+)
+def test_kinds(agent, kind, num_envs, observation):
+    found = find_agent(agent)
+    assert isinstance(found, LoadedAgent)
+    assert (found.make, found.kind, found.num_envs, found.observation) == (agent, kind, num_envs, observation)
+
+
+def test_policies_and_optimisers_are_built_with_seed_and_options():
+    assert find_agent(Learner).build("env", 7, {"rate": 0.1}).made_with == ("env", 7, 0.1)
+    assert find_agent(Asker).build("problem", 7, {}).made_with == ("problem", 7, 3)
+    assert find_agent(functools.partial(Asker, width=9)).build("problem", 1, {}).made_with == ("problem", 1, 9)
+    assert find_agent(Learner).name == f"{__name__}:Learner"
 
 
 def test_by_module_and_name(tmp_path, monkeypatch):
-    (tmp_path / "my_agents.py").write_text("def wander(env, seed):\n    env.append(seed)\n")
+    (tmp_path / "my_agents.py").write_text("def wander(env, seed): ...\nclass Chooser:\n    ask = tell = print\n")
     monkeypatch.chdir(tmp_path)
-    agent = find_agent("my_agents:wander")
-    agent.run(env := [], 4, {}, 1)
-    assert (agent.name, env) == ("my_agents:wander", [4])
+    assert find_agent("my_agents:wander").kind is Kind.FUNCTION
+    assert (find_agent("my_agents:Chooser").name, find_agent("my_agents:Chooser").kind) == (
+        "my_agents:Chooser",
+        Kind.OPTIMISER,
+    )
 
 
-def test_ours_are_found_by_name_as_anyones():
-    assert {"random", "density", "bernoulli", "reinforce"} <= set(agent_names())
-    agent = find_agent("random")
-    assert (agent.name, agent.learns) == ("random", True)
+def test_ours_are_found_by_name():
+    kinds = {name: find_agent(name).kind for name in agent_names()}
+    optimisers = ["bayes", "bernoulli", "density", "local", "random"]
+    assert sorted(name for name, kind in kinds.items() if kind is Kind.OPTIMISER) == optimisers
+    assert {name for name, kind in kinds.items() if kind is Kind.POLICY} == {"recurrent", "hybrid"}
+    for name in ("recurrent", "hybrid"):
+        assert (find_agent(name).num_envs, find_agent(name).observation) == (8, "matrix")
+
+
+def test_the_old_name_is_answered_with_its_successors():
+    with pytest.raises(UnknownName, match=r"'reinforce'.* recurrent .* bayes .* hybrid "):
+        find_agent("reinforce")
 
 
 def test_anyones_are_found_by_name(tmp_path, monkeypatch):
@@ -60,9 +99,11 @@ def test_anyones_are_found_by_name(tmp_path, monkeypatch):
     (tmp_path / "elsewhere-1.dist-info" / "METADATA").write_text("Name: elsewhere\nVersion: 1\n")
     (tmp_path / "elsewhere-1.dist-info" / "entry_points.txt").write_text(
         "[ads_gym.agents]\nwanderer = elsewhere:play\nbroken = elsewhere:nothing\nrandom = elsewhere:play\n"
+        "reinforce = elsewhere:play\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert find_agent("wanderer").make.__module__ == "elsewhere"
+    for name in ("wanderer", "reinforce"):
+        assert find_agent(name).make.__module__ == "elsewhere"
     with pytest.raises(MissingPackage, match="broken"):
         find_agent("broken")
     with pytest.raises(InvalidValue, match="more than once"):
@@ -88,45 +129,51 @@ def test_a_registered_name_with_a_colon_comes_before_a_module(tmp_path, monkeypa
 def test_stable_baselines3s_are_found_by_name():
     for name in ("ppo", "recurrent", "maskable"):
         agent = find_agent(f"sb3:{name}")
-        assert (agent.name, agent.num_envs, agent.observation, agent.learns) == (f"sb3:{name}", 8, "flat", False)
+        assert (agent.name, agent.kind) == (f"sb3:{name}", Kind.FUNCTION)
+        assert (agent.num_envs, agent.observation) == (8, "flat")
         agent.check_options({"learning_rate": 1e-3})
 
 
 @pytest.mark.parametrize(
     ("agent", "error", "says"),
     [
-        ("reinforse", UnknownName, "Did you mean 'reinforce'"),
+        ("recurent", UnknownName, "Did you mean 'recurrent'"),
         ("no_such_module:agent", NotFound, "no_such_module"),
         ("math:pie", UnknownName, "pi"),
         ("math:pi", InvalidValue, "play"),
         (3, InvalidValue, "play"),
         ([], InvalidValue, "play"),
+        (Asker(None, seed=0), InvalidValue, "a class with `ask` and `tell`"),
     ],
 )
-def test_what_cannot_play(agent, error, says):
+def test_what_is_no_agent(agent, error, says):
     with pytest.raises(error, match=says):
         find_agent(agent)
 
 
-def test_a_senseless_number_of_environments():
+def test_the_number_of_environments():
     def many(env, seed): ...
 
-    many.num_envs = 0
-    with pytest.raises(InvalidValue, match="num_envs"):
-        find_agent(many)
+    many.num_envs = np.int64(4)
+    assert type(find_agent(many).num_envs) is int
+    for wrong in (0, 2.0, True, "8"):
+        many.num_envs = wrong
+        with pytest.raises(InvalidValue, match="num_envs"):
+            find_agent(many)
 
 
-def test_options_are_checked_before_anything_is_paid():
+def test_options_are_checked_by_name():
     def needs(env, seed, must): ...
 
     def takes_all(env, seed, **options): ...
 
-    find_agent(Learner).check_options({"rate": 0.1})
     find_agent(takes_all).check_options({"anything": 1})
-    with pytest.raises(UnknownName, match="Did you mean 'rate'"):
-        find_agent(Learner).check_options({"raet": 0.1})
-    with pytest.raises(UnknownName, match="unknown option"):
-        find_agent(Learner).check_options({"seed": 1})
+    for agent, right, wrong in ((Learner, "rate", "raet"), (Asker, "width", "widht")):
+        find_agent(agent).check_options({right: 0.1})
+        with pytest.raises(UnknownName, match=f"Did you mean '{right}'"):
+            find_agent(agent).check_options({wrong: 0.1})
+        with pytest.raises(UnknownName, match="unknown option"):
+            find_agent(agent).check_options({"seed": 1})
     with pytest.raises(InvalidValue, match="must"):
         find_agent(needs).check_options({})
 
@@ -146,3 +193,17 @@ def test_options_from_the_command_line():
     for wrong in (["rate"], ["=3"], ["a b=3"], ["rate=1", "rate=2"]):
         with pytest.raises(InvalidValue):
             parse_options(wrong)
+
+
+def test_ranges_of_options():
+    check_whole(1, starts=1, kick=np.int64(5))
+    check_numbers(kappa=0, imitation=np.float32(0.5))
+    check_numbers(0, rate=1e-9)
+    for wrong in (0, 1.0, True, "1", None):
+        with pytest.raises(InvalidValue, match="starts must be a whole number of at least 1"):
+            check_whole(1, starts=wrong)
+    for wrong in (-1, float("nan"), float("inf"), "1", None, False):
+        with pytest.raises(InvalidValue, match="kappa must be a number of at least 0"):
+            check_numbers(kappa=wrong)
+    with pytest.raises(InvalidValue, match="rate must be a number above 0, got 0"):
+        check_numbers(0, rate=0)

@@ -1,81 +1,61 @@
-"""Episodes side by side: whatever vector env it is, the same is played, paid for and cut."""
+"""Rollouts: whatever vector environment it is, the same episodes, the same evaluations, the same cut."""
 
 import functools
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from agentgames import masks_of, planted, recorded, run, side_by_side, single
+from planted_problems import Counted, learn, planted, problem_of, single, vector
 
-from ads_gym.agents.recurrent.agent import Reinforce
-from ads_gym.agents.recurrent.rollout import Lockstep
+from ads_gym.agents.recurrent.agent import Recurrent
+from ads_gym.agents.recurrent.rollout import Rollout, choices, keep_is_legal
 from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
-from ads_gym.errors import BudgetExhausted, InvalidValue
+from ads_gym.errors import InvalidValue
 
 
-def sync(record, count=8, **settings):
-    return gym.vector.SyncVectorEnv([lambda: single(record, **settings)] * count)
-
-
-def drawn(seed):
-    rng = np.random.default_rng(seed)
-    return lambda moment: rng.random(len(moment.fresh)) < 0.5
+def sync(problem, count=8):
+    return gym.vector.SyncVectorEnv([lambda: single(problem)] * count)
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_macs": 0.6, "cost_weight": "even"}])
-def test_what_is_played_does_not_depend_on_the_kind_of_vector_env(tmp_path, settings):
-    played = []
-    for kind in (sync, side_by_side):
-        record = recorded(tmp_path / kind.__name__, planted(5, 5), 1000)
-        table = Lockstep(kind(record, **settings))
-        moments, choose = [], drawn(0)
+def test_episodes_do_not_depend_on_the_kind_of_vector_env(settings):
+    collected = []
+    for kind in (sync, vector):
+        problem, counted = problem_of(planted(5, 5), 1000, **settings)
+        rollout, inputs, rng = Rollout(kind(problem)), [], np.random.default_rng(0)
 
-        def look(moment, moments=moments, choose=choose):
-            moments.append([part.copy() for part in moment])
-            return choose(moment)
+        def choose(step, inputs=inputs, rng=rng):
+            inputs.append([part.copy() for part in step])
+            return rng.random(len(step.is_first)) < 0.5
 
-        played.append((table.play(look, 20), moments, masks_of(record), table.steps, table.cost_weight))
-    theirs, ours = played
+        collected.append((rollout.collect(choose, 20), inputs, list(counted.history), rollout.steps))
+    theirs, ours = collected
     assert len(ours[0]) == 24 and ours[2:] == theirs[2:]
     for our, their in zip(ours[0], theirs[0], strict=True):
-        assert (our.mask.tolist(), our.score, our.steps) == (their.mask.tolist(), their.score, their.steps)
+        assert (our.mask.tolist(), our.objective, our.length) == (their.mask.tolist(), their.objective, their.length)
     for our, their in zip(ours[1], theirs[1], strict=True):
         [np.testing.assert_array_equal(*parts) for parts in zip(our, their, strict=True)]
 
 
+def test_an_episodes_return_is_the_objective_of_its_mask():
+    problem, _ = problem_of(planted(5, 5), max_macs=0.7, cost_weight=0.3)
+    rng = np.random.default_rng(0)
+    episodes = Rollout(vector(problem)).collect(lambda step: rng.random(8) < 0.5, 16)
+    scores = problem.score(np.array([episode.mask for episode in episodes]))
+    assert [episode.objective for episode in episodes] == pytest.approx([score.objective for score in scores])
+    assert {episode.length for episode in episodes} == {20}
+
+
 @pytest.mark.parametrize("budget", [37, 70])
-def test_a_batch_beyond_the_budget_is_cut_in_environment_order(tmp_path, budget):
+def test_a_batch_beyond_the_budget_is_cut_in_environment_order(budget):
     histories = []
-    for kind in (sync, side_by_side):
-        record = recorded(tmp_path / kind.__name__, planted(5, 5), budget)
-        run(Reinforce, kind(record), seed=0, asks=1)
-        histories.append([(row.index, row.mask, row.metrics, row.reward, row.episode) for row in record.history.rows])
+    for kind in (sync, vector):
+        problem, counted = problem_of(planted(5, 5), budget)
+        learn(Recurrent(kind(problem), seed=0))
+        histories.append(list(counted.history))
     assert histories[0] == histories[1]
     assert len(histories[0]) == budget
-
-
-def test_after_the_budget_every_step_and_every_reset_is_refused(tmp_path):
-    record = recorded(tmp_path, planted(3), 3)
-    envs = side_by_side(record, decision="network")
-    envs.reset()
-    every = np.array([[bit >> index & 1 for index in range(3)] for bit in range(8)])
-    with pytest.raises(BudgetExhausted):
-        envs.step(every)
-    assert masks_of(record) == [record.topology.key(mask) for mask in every[:3]]
-    for call in (lambda: envs.step(every), envs.reset, lambda: envs.evaluate(every[:1])):
-        with pytest.raises(BudgetExhausted):
-            call()
-
-
-def test_a_budgeted_vector_env_has_what_the_one_inside_has(tmp_path):
-    envs = side_by_side(recorded(tmp_path, planted(3), 3), count=2)
-    assert envs.topology == envs.unwrapped.topology
-    assert envs.get_attr("cost_weight_value") == (0.0, 0.0)
-    assert envs.num_envs == 2
-    assert not hasattr(envs, "nothing_like_it")
-    assert not hasattr(envs, "_over")
-    assert not hasattr(object.__new__(type(envs)), "env")  # a copy in the making
 
 
 @pytest.mark.parametrize(
@@ -89,9 +69,9 @@ def test_a_budgeted_vector_env_has_what_the_one_inside_has(tmp_path):
         (lambda: gym.make_vec("CartPole-v1", 2), "got CartPoleVectorEnv"),
     ],
 )
-def test_what_it_cannot_play(make, says):
+def test_environments_that_are_refused(make, says):
     with pytest.raises(InvalidValue, match=says):
-        Lockstep(make())
+        Rollout(make())
 
 
 def test_environments_in_other_processes_are_refused():
@@ -99,13 +79,32 @@ def test_environments_in_other_processes_are_refused():
     envs = gym.vector.AsyncVectorEnv([make], context="spawn")
     try:
         with pytest.raises(InvalidValue, match="SyncVectorEnv; got AsyncVectorEnv"):
-            Reinforce(envs)
+            Recurrent(envs)
     finally:
         envs.close()
 
 
-@pytest.mark.parametrize("kind", [sync, side_by_side])
-def test_wrapped_environments_are_played(tmp_path, kind):
-    record = recorded(tmp_path, planted(3, 3), 40)
-    run(Reinforce, gym.wrappers.vector.RecordEpisodeStatistics(kind(record)), warmup=4)
-    assert len(record.history.rows) == len(set(masks_of(record))) > 4
+@pytest.mark.parametrize("kind", [sync, vector])
+def test_wrapped_environments_are_stepped(kind):
+    problem, counted = problem_of(planted(3, 3), 40)
+    learn(Recurrent(gym.wrappers.vector.RecordEpisodeStatistics(kind(problem)), warmup=4))
+    assert isinstance(counted, Counted) and len(counted.history) > 4
+
+
+def test_legal_actions_agree_with_the_action_masks():
+    problem, _ = problem_of(planted(6, 6, 6), max_macs=0.55)
+    env, rng, size = single(problem), np.random.default_rng(1), problem.topology.size
+    for _ in range(20):
+        given = np.where(rng.random(size) < 0.2, rng.integers(0, 2, size), -1).astype(np.int8)
+        given[(given == 1) & (rng.random(size) < 0.5)] = -1
+        _, info = env.reset(options={"decided": given})
+        legal, over = np.zeros(size, bool), False
+        while not over:
+            decisions = info["decisions"]
+            legal[(decisions == -1).argmax()] = info["action_mask"][1]
+            assert keep_is_legal(problem, decisions) == info["action_mask"][1]
+            _, _, over, _, info = env.step(int(rng.random() < 0.9))
+        mask = info["decisions"] == 1
+        assert np.array_equal(choices(problem, given, mask), legal)
+        assert np.array_equal(choices(problem, given[None], mask[None])[0], legal)
+    assert not legal.all()
