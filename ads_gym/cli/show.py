@@ -57,13 +57,14 @@ def agents() -> None:
     from ads_gym.errors import AdsGymError
     from ads_gym.tables import make_table
 
-    table = make_table(("agent", "what it does"))
+    table = make_table(("agent", "kind", "what it does"))
     for name in agent_names():
         try:
-            told = (find_agent(name).make.__doc__ or "").strip().split("\n\n")[0]
+            agent = find_agent(name)
+            kind, summary = str(agent.kind), (agent.make.__doc__ or "").strip().split("\n\n")[0]
         except AdsGymError as error:
-            told = str(error)
-        table.add_row(name, " ".join(told.split()))
+            kind, summary = "", str(error)
+        table.add_row(name, kind, " ".join(summary.split()))
     _print(table)
 
 
