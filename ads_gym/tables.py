@@ -42,7 +42,7 @@ def make_table(text: Sequence[str], numbers: Sequence[str] = (), title: str | No
         pad_edge=False,
     )
     for index, name in enumerate(text):
-        table.add_column(name, vertical="bottom", overflow="fold", no_wrap=index == 0)
+        table.add_column(name, overflow="fold", no_wrap=index == 0)
     for name in numbers:
         table.add_column(name, justify="right", vertical="bottom", no_wrap=True)
     return table
