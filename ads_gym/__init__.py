@@ -70,5 +70,5 @@ gymnasium.register(
     id="DenseNetSparsifyFlat-v0",
     entry_point="ads_gym.envs.env:DenseNetSparsifyEnv",
     vector_entry_point="ads_gym.envs.vector:DenseNetSparsifyVectorEnv",
-    kwargs={"observation": "flat"},
+    kwargs={"observation": "flat", "reward": "soft", "cost_weight": "even"},
 )

@@ -11,7 +11,7 @@ from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import AdsGymError, InvalidValue, MissingPackage, NotFound, UnknownName
 from ads_gym.evaluators.base import Metrics
 from ads_gym.imports import import_object, import_package
-from ads_gym.objective import check_cost_weight, resolve_reward
+from ads_gym.objective import check_cost_weight, find_reward
 
 METRICS = Metrics(0.9, 0.8, 0.3, 10, 20, 0.5, 0.25)
 
@@ -25,7 +25,7 @@ def cheap(metrics: Metrics) -> float:
     [("accuracy", 0.9), ("soft", 0.8), ("loss", -0.3), (cheap, 0.4), ("test_objective:cheap", 0.4)],
 )
 def test_rewards_by_name_and_as_functions(reward, value):
-    assert resolve_reward(reward)(METRICS) == pytest.approx(value)
+    assert find_reward(reward)(METRICS) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("make", [DenseNetSparsifyEnv, DenseNetSparsifyVectorEnv])
@@ -45,7 +45,7 @@ def test_an_environment_pickles_with_each(reward, make):
 )
 def test_what_is_no_reward_is_told(reward, error):
     with pytest.raises(error):
-        resolve_reward(reward)
+        find_reward(reward)
 
 
 def test_cost_weights():

@@ -1,5 +1,6 @@
-"""Sparsifying a DenseNet as a game. The docstring of `DenseNetSparsifyEnv` is its specification."""
+"""Sparsifying a DenseNet as an environment. The docstring of `DenseNetSparsifyEnv` is its specification."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
 
     E, the costs and their order depend on the task's network and on `scope`, and are found in `env.unwrapped.topology`
     and `env.unwrapped.cost`. B is the number of blocks, N = most layers in a block + 2.
+
+    Learn with gamma = 1 (see Rewards). E is 45 for the default task, and an episode is as many steps, so rollouts
+    should be some hundred steps long.
 
     ## Action Space
 
@@ -95,26 +99,28 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
 
     ## Rewards
 
-    The last step pays the score of the network: `reward` = "accuracy" (share of validation images classified right),
+    The last step pays the reward of the network: `reward` = "accuracy" (share of validation images classified right),
     "soft" (mean probability of the true class), "loss" (negated, nats), or a function of
     `ads_gym.evaluators.base.Metrics`.
 
     Each step costs `cost_weight` x the relative cost of the connections that it keeps; relative cost is 0 for the chain
-    and 1 for the dense network. Cost is a sum over kept connections, so the undiscounted return of an episode is
-    `env.unwrapped.score(metrics)` = reward(metrics) - cost_weight x relative cost, as if all were paid at the end.
+    and 1 for the dense network. Cost is a sum over kept connections, so the undiscounted return of an episode is the
+    objective of the network, reward(metrics) - cost_weight x relative cost, as if all were paid at the end. It is what
+    `env.unwrapped.problem.objective(metrics)` computes and what a search maximises.
 
-    This holds for gamma = 1 only, and that is the discount to learn with. Any other makes another game: at 0.99 a score
-    after 198 steps weighs 0.137 against costs that come early and weigh 1, and the same connection is dearer in block 1
-    than in block 3. Episodes are finite, so nothing needs a discount.
+    This holds for gamma = 1 only, and that is the discount to learn with. Any other changes what is optimal: at 0.99 an
+    accuracy after 198 steps weighs 0.137 against costs that come early and weigh 1, and the same connection costs more
+    in block 1 than in block 3. Episodes are finite, so no discount is needed.
 
-    `cost_weight="even"` is the weight at which the dense network and the chain have the same score on this task:
-    reward(dense) - reward(chain). Then how many to keep does not decide the game, but which. (Where the chain earns
-    more than the dense network, it is negative.) It is found at the first reset, from these two evaluations.
+    `cost_weight="even"` is the weight at which the dense network and the chain have the same objective on this task:
+    reward(dense) - reward(chain). Then what matters is which connections are kept, not how many. (Where the chain has
+    the higher reward, the weight is negative.) It is computed at the first reset, from these two evaluations.
 
     ## Episode End
 
     Terminated when every skip connection is decided. Never truncated. A step after the end, or before the first reset,
-    raises `ResetNeeded`.
+    raises `ResetNeeded`. The registered specs have no `max_episode_steps`, because the number of steps depends on task,
+    scope and decision: it is `len(env.unwrapped.rules.groups)`.
 
     ## Information
 
@@ -123,19 +129,21 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `action_mask`: int8 of length sum(nvec) (2 for Discrete(2)), in the order drop0, keep0, drop1, ...; 1 is legal.
       KEEP is legal where the next action decides a connection that, by itself, fits `max_macs`. After the last decision
       only DROP is.
+    - `decisions`: int8[E], 1 kept, 0 dropped, -1 undecided, in the topology's order.
     - `connection`: int64[3], (block, dst, src) that is decided next, the first one where there are several; -1s at the
       end.
     - `executed`: int8, an entry for each of the action's (length 1 for Discrete(2)): 1 kept, 0 dropped, -1 nothing was
       decided there (padding, a given bit, reset).
-    - `overruled`: int, how many KEEPs of the last action became DROP.
+    - `overruled`: int64, how many KEEPs of the last action became DROP.
 
     The last step adds `accuracy`, `soft_accuracy`, `loss`, `macs`, `parameters`, `relative_macs`, `relative_cost`
-    (floats and ints, see `Metrics`) and `architecture`: JSON, read by `ads_gym.Architecture.from_json`. Nothing in
-    `info` depends on what a store holds. Arrays are never shared between two calls.
+    (floats and ints, see `Metrics`). All entries are numbers or arrays of numbers. Nothing in `info` depends on what a
+    store holds. Arrays are never shared between two calls.
 
     Besides: `action_masks()` is the mask as bool (for MaskablePPO), `sample_mask()` what `action_space.sample` wants,
-    `evaluate(masks)` scores whole masks without playing them, `score(metrics)` is the return of an episode with these
-    metrics. Through wrappers: `env.unwrapped`, or `env.get_wrapper_attr("action_masks")()`.
+    `architecture(info["decisions"])` the `Architecture` of an episode that is over (`.to_json()` as text), and
+    `problem.score(masks)` scores whole masks without stepping. Through wrappers: `env.unwrapped`, or
+    `env.get_wrapper_attr("action_masks")()`.
 
     ## Arguments
 
@@ -151,21 +159,24 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `store`: a path, or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
       there. Default: in memory, for this environment alone; nothing is stored where looking up is slower (planted).
     - `decision`: "connection" (default), "layer", "network".
-    - `observation`: "matrix" (default), "flat". `DenseNetSparsifyFlat-v0` is this class with "flat".
+    - `observation`: "matrix" (default), "flat". `DenseNetSparsifyFlat-v0` is this class with observation "flat", reward
+      "soft" and cost weight "even", for scripts that take an id and nothing else: with the defaults, keeping everything
+      is a good answer.
     - `reward`: "accuracy" (default), "soft", "loss", "module:name", or a function of metrics that returns a float.
     - `cost_weight`: 0 (default) to 100, or "even".
     - `max_macs`: None (default), or a limit on MACs / dense MACs, at most 1 and at least what the chain needs. It
       changes what is legal, not what is likely: with a fair coin the limit is used up in the first block.
     - `data_root`: where data sets lie; default `$ADS_GYM_DATA`.
+    - `problem`: a `Problem` (`ads_gym.make_problem`) instead of all of the above but decision and observation.
     - `render_mode`: None, "ansi" (text), "rgb_array" (uint8 [height, width, 3]), "human" (prints the text).
 
-    `gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64)` takes the same and plays 64 episodes in arrays: see
+    `gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64)` takes the same and steps 64 episodes as arrays: see
     `ads_gym.envs.vector.DenseNetSparsifyVectorEnv`.
 
-    Strings and numbers survive `env.spec.to_json()`; an object given for `task`, `evaluator`, `reward` or `store`
-    works, but not through JSON. The constructor reads the task's description and nothing else: data, weights and store
-    are opened when the first evaluation asks for them. Start processes by spawn, as in `gym.make_vec(...,
-    vectorization_mode="async", vector_kwargs={"context": "spawn"})`: a forked one hangs after torch used its threads.
+    Strings and numbers survive `env.spec.to_json()`; an object given for `task`, `evaluator`, `reward`, `store` or
+    `problem` works, but not through JSON. The constructor reads the task's description and nothing else: data, weights
+    and store are opened when the first evaluation asks for them. Start processes by spawn, as in `gym.make_vec(...,
+    vectorization_mode="async", vector_kwargs={"context": "spawn"})`: a forked one raises `ForkedProcess`.
 
     Wrong arguments raise an `ads_gym.AdsGymError` that is a ValueError too.
 
@@ -204,11 +215,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        if problem is None:
-            keywords = {"scope": scope, "device": device, "evaluator": evaluator, "reward": reward}
-            keywords |= {"cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}
-            problem = make_problem(task, store=IN_MEMORY if store is None else store, **keywords)
-        self.problem: Problem = problem
+        settings = {"task": task, "scope": scope, "device": device, "evaluator": evaluator, "store": store}
+        settings |= {"reward": reward, "cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}
+        self.problem = problem = _make_problem(settings) if problem is None else _alone(problem, settings)
         self.config, self.cost, self.topology = problem.config, problem.cost, problem.topology
         self.macs_limit = problem.macs_limit
 
@@ -365,5 +374,21 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             "decisions": episode.decisions.copy(),
             "connection": self.connections[bits[0][1] if bits else -1].copy(),
             "executed": executed,
-            "overruled": overruled,
+            "overruled": np.int64(overruled),
         }
+
+
+def _make_problem(settings: dict[str, Any]) -> Problem:
+    """Make the problem of an environment; evaluations are stored in memory, but for those of an evaluator object."""
+    if settings["store"] is None and (settings["evaluator"] is None or isinstance(settings["evaluator"], str)):
+        settings["store"] = IN_MEMORY
+    return make_problem(**settings)
+
+
+def _alone(problem: Problem, settings: Mapping[str, Any]) -> Problem:
+    """Return a given problem, if nothing that it has was given beside it."""
+    defaults = inspect.signature(DenseNetSparsifyEnv).parameters
+    others = [name for name, value in settings.items() if value is not defaults[name].default]
+    if others:
+        raise InvalidValue(f"a problem has {', '.join(others)} of its own: give either a problem or these.")
+    return problem

@@ -52,7 +52,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             raise unknown_name("autoreset mode", autoreset_mode, modes)
         self.one = one = DenseNetSparsifyEnv(**keywords)
         self.num_envs = int(num_envs)
-        self._mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**one.metadata, "autoreset_mode": self._mode}
         self.render_mode = one.render_mode
         self.single_observation_space, self.single_action_space = one.observation_space, one.action_space

@@ -203,10 +203,13 @@ class LazyEvaluator(BaseEvaluator):
 def adopt(evaluator: Evaluator) -> BaseEvaluator:
     """Return an evaluator of this package as it is, and any other one as a `ForeignEvaluator`.
 
+    A subclass that overrides `evaluate` is another one, so that its `evaluate` is called.
+
     Raises:
         InvalidValue: an object that is no evaluator.
     """
-    return evaluator if isinstance(evaluator, BaseEvaluator) else ForeignEvaluator(evaluator)
+    is_ours = isinstance(evaluator, BaseEvaluator) and type(evaluator).evaluate is BaseEvaluator.evaluate
+    return evaluator if is_ours else ForeignEvaluator(evaluator)  # type: ignore[return-value]
 
 
 def provenance(evaluator: Evaluator) -> Mapping[str, str]:

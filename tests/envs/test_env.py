@@ -24,7 +24,7 @@ from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.tasks import save_task
 
 EVERY = list(itertools.product(["connection", "layer", "network"], ["layers", "all"], ["matrix", "flat"], [None, 0.6]))
-KEYS = {"action_mask", "connection", "executed", "overruled"}
+KEYS = {"action_mask", "decisions", "connection", "executed", "overruled"}
 LAST_KEYS = {
     "accuracy",
     "soft_accuracy",
@@ -33,7 +33,6 @@ LAST_KEYS = {
     "parameters",
     "relative_macs",
     "relative_cost",
-    "architecture",
 }
 SERIALISABLE = [
     {"id": "DenseNetSparsify-v0", "task": "planted-20"},
@@ -101,13 +100,13 @@ def test_an_evaluator_object_brings_its_network():
     evaluator = PlantedEvaluator(DenseNetConfig((3, 4)), "all", seed=3)
     env = make(evaluator=evaluator, scope="all")
     assert env.unwrapped.topology == evaluator.topology
-    assert env.unwrapped.evaluator is evaluator
-    best = env.unwrapped.evaluate(evaluator.optimum[None])[0]
-    assert env.unwrapped.score(best) == 1
+    assert env.unwrapped.problem.evaluator.inner is evaluator
+    (best,) = env.unwrapped.problem.score(evaluator.optimum[None])
+    assert best.objective == 1
     with pytest.raises(InvalidValue, match="scope"):
         make(evaluator=evaluator, scope="layers")
     with pytest.raises(InvalidValue, match="planted-45"):
-        make(task=make("planted-45").unwrapped.task, evaluator=evaluator, scope="all")
+        make(task=make("planted-45").unwrapped.problem.task, evaluator=evaluator, scope="all")
 
 
 def test_stores_by_path_by_object_and_none(tmp_path):
@@ -117,7 +116,7 @@ def test_stores_by_path_by_object_and_none(tmp_path):
     env.reset()
     assert not path.exists()
     env.step(np.ones(20, np.int64))
-    assert isinstance(env.unwrapped.evaluator, StoredEvaluator)
+    assert isinstance(env.unwrapped.problem.evaluator.inner, StoredEvaluator)
     env.close()
     env.close()
     with EvaluationStore(path) as store:
@@ -130,7 +129,7 @@ def test_stores_by_path_by_object_and_none(tmp_path):
     env.close()
     with EvaluationStore(path) as store:
         assert len(store) == 3
-    assert isinstance(make().unwrapped.evaluator, PlantedEvaluator)
+    assert isinstance(make().unwrapped.problem.evaluator.inner, PlantedEvaluator)
 
 
 @pytest.mark.parametrize("settings", SERIALISABLE)
@@ -169,7 +168,7 @@ def test_synchronous_vector_envs_play_what_single_ones_play():
             assert rewards[index] == alone[1]
             assert same(infos["action_mask"][index], alone[-1]["action_mask"])
     assert over.all()
-    assert infos["architecture"][2] == alone[-1]["architecture"]
+    assert infos["accuracy"][2] == alone[-1]["accuracy"]
 
 
 @pytest.mark.parametrize("rest", ["", EPISODE], ids=["import", "episode"])
@@ -206,10 +205,11 @@ def test_real_networks_are_played_and_no_evaluation_is_paid_twice(real_task, tmp
     settings = {"decision": "layer", "cost_weight": "even", "reward": "loss", "device": "cpu"}
     env = make(real_task, **settings)
     first = play(env, seed=4)
-    assert isinstance(env.unwrapped.evaluator, StoredEvaluator)
-    dense, chain = env.unwrapped.evaluate([[1] * 4, [0] * 4])
-    assert env.unwrapped.cost_weight_value == chain.loss - dense.loss
-    assert len(env.unwrapped.evaluator.store) == 3
+    assert isinstance(env.unwrapped.problem.evaluator.inner, StoredEvaluator)
+    problem = env.unwrapped.problem
+    dense, chain = problem.score([[1] * 4, [0] * 4])
+    assert problem.objective.cost_weight == chain.metrics.loss - dense.metrics.loss
+    assert len(problem.evaluator.inner.store) == 3
     for _ in range(2):  # from an empty store, then from a full one
         other = make(real_task, store=str(tmp_path / "store.sqlite"), **settings)
         assert same(play(other, seed=4), first)
@@ -236,6 +236,6 @@ def test_spawned_vector_envs_run_after_a_convolution_in_the_parent(real_task):
     finally:
         envs.close()
     assert over.all()
-    scored = make(**settings).unwrapped.evaluate(actions)
-    assert rewards.tolist() == pytest.approx([-metrics.loss for metrics in scored], rel=1e-6)
+    scored = make(**settings).unwrapped.problem.score(actions)
+    assert rewards.tolist() == pytest.approx([-score.metrics.loss for score in scored], rel=1e-6)
     np.testing.assert_array_equal(infos["executed"], actions)

@@ -1,13 +1,14 @@
 """The game that the environment's docstring describes, rule by rule, and how it meets bad input."""
 
 import itertools
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from playing import make, play
 
-from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.architecture import DenseNetConfig
 from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.errors import AdsGymError, InvalidValue, ResetNeeded, UnknownName
 from ads_gym.evaluators.base import Metrics
@@ -23,11 +24,12 @@ def test_the_return_is_the_score_of_the_network_that_is_left(decision, scope, ob
     for seed in range(5):
         record = play(env, seed)
         info = record[-1][-1]
-        mask = Architecture.from_json(info["architecture"]).mask
-        (metrics,) = plain.evaluate(mask[None])
+        assert info["decisions"].dtype == np.int8 and set(info["decisions"].tolist()) <= {0, 1}
+        mask = plain.architecture(info["decisions"]).mask
+        ((metrics, objective),) = plain.problem.score(mask[None])
         assert vars(metrics) == {name: info[name] for name in vars(metrics)}
         total = sum(step[1] for step in record[1:])
-        assert total == pytest.approx(plain.score(metrics), abs=1e-12)
+        assert total == pytest.approx(objective, abs=1e-12)
         assert total == pytest.approx(info["accuracy"] - 0.7 * info["relative_cost"], abs=1e-12)
         assert info["relative_macs"] <= (max_macs or 1)
 
@@ -43,7 +45,8 @@ def test_info_tells_what_comes_and_what_was_done(decision):
         assert before[-1]["connection"].dtype == np.int64
         assert after[-1]["executed"].dtype == np.int8
         decided += [bit for bit in after[-1]["executed"].tolist() if bit != -1]
-    assert decided == Architecture.from_json(record[-1][-1]["architecture"]).mask.tolist()
+    assert decided == record[-1][-1]["decisions"].tolist()
+    assert (record[0][-1]["decisions"] == -1).all() and len(record[0][-1]["decisions"]) == topology.size
     assert record[-1][-1]["connection"].tolist() == [-1, -1, -1]
     assert record[-1][-1]["action_mask"].tolist() == [1, 0] * len(record[-1][-1]["executed"])
     assert sum(step[-1]["overruled"] for step in record) > 0
@@ -101,7 +104,7 @@ def test_given_bits_are_shown_skipped_and_paid_with_the_first_reward(decision, o
     assert len(rewards) == {"connection": 15, "layer": 6, "network": 1}[decision]
     if len(rewards) > 1:
         assert rewards[0] == pytest.approx(-given_cost)
-    np.testing.assert_array_equal(Architecture.from_json(info["architecture"]).mask, decided == 1)
+    np.testing.assert_array_equal(info["decisions"], decided == 1)
     fresh = env.reset()[1]
     assert fresh["connection"].tolist() == plain.topology.connections[0].tolist()
 
@@ -109,31 +112,41 @@ def test_given_bits_are_shown_skipped_and_paid_with_the_first_reward(decision, o
 def test_even_makes_dense_and_chain_score_the_same():
     for seed in range(4):
         env = make(evaluator=f"planted:linear:{seed}", cost_weight="even", observation="flat")
-        plain = env.unwrapped
-        dense, chain = plain.evaluate([plain.topology.dense(), plain.topology.chain()])
-        assert plain.cost_weight_value == dense.accuracy - chain.accuracy
-        assert plain.score(dense) == pytest.approx(plain.score(chain), abs=1e-15)
+        problem = env.unwrapped.problem
+        dense, chain = problem.score([problem.topology.dense(), problem.topology.chain()])
+        weight = problem.objective.cost_weight
+        assert weight == dense.metrics.accuracy - chain.metrics.accuracy
+        assert dense.objective == pytest.approx(chain.objective, abs=1e-15)
         seen, _ = env.reset()
-        assert seen[-1] == np.float32(plain.cost_weight_value)
+        assert seen[-1] == np.float32(weight)
         assert env.observation_space.contains(seen)
 
 
-def test_even_is_not_counted_where_the_evaluator_counts():
+def test_even_is_resolved_once():
     class Counting(PlantedEvaluator):
         counted = 0
 
-        def evaluate(self, masks):
+        def evaluate_checked(self, masks):
             self.counted += len(masks)
-            return super().evaluate(masks)
-
-        def uncounted(self, masks):
-            return super().evaluate(masks)
+            return super().evaluate_checked(masks)
 
     evaluator = Counting(DenseNetConfig((3, 3)))
     env = make(evaluator=evaluator, cost_weight="even")
-    play(env, seed=0)
-    assert env.unwrapped.cost_weight_value == env.unwrapped.cost_weight_value
-    assert evaluator.counted == 1
+    for seed in range(3):
+        play(env, seed)
+    assert evaluator.counted == 2 + 3
+
+
+def test_a_subclass_that_overrides_evaluate_is_called_there():
+    class Halved(PlantedEvaluator):
+        fingerprint = "halved"
+
+        def evaluate(self, masks):
+            return [replace(metrics, accuracy=metrics.accuracy / 2) for metrics in super().evaluate(masks)]
+
+    env = make(evaluator=Halved(DenseNetConfig((3, 3))))
+    last = play(env, 0)[-1]
+    assert last[-1]["accuracy"] == last[-1]["soft_accuracy"] / 2 > 0
 
 
 @pytest.mark.parametrize(
@@ -197,9 +210,9 @@ def test_steps_outside_an_episode_are_refused():
 
 def test_whole_masks_are_checked_before_they_are_paid_for():
     env = DenseNetSparsifyEnv(task="planted-20", max_macs=0.7)
-    assert env.evaluate(np.zeros((0, 20), bool)) == []
-    chain = env.evaluate(env.topology.chain()[None])
-    assert [type(metrics) for metrics in chain] == [Metrics]
+    assert env.problem.score(np.zeros((0, 20), bool)) == []
+    chain = env.problem.score(env.topology.chain()[None])
+    assert [type(score.metrics) for score in chain] == [Metrics]
     for masks, complaint in [
         (env.topology.chain(), "shape"),
         (np.zeros((2, 19), bool), "20 bits"),
@@ -208,7 +221,7 @@ def test_whole_masks_are_checked_before_they_are_paid_for():
         ([env.topology.chain(), env.topology.dense()], "mask 1 needs"),
     ]:
         with pytest.raises(InvalidValue, match=complaint):
-            env.evaluate(masks)
+            env.problem.score(masks)
 
 
 def test_rewards_by_name_and_by_function():
@@ -221,12 +234,12 @@ def test_rewards_by_name_and_by_function():
         ("math:sin", None),
     ]:
         env = DenseNetSparsifyEnv(task="planted-20", reward=reward, decision="network")
-        for metrics in env.evaluate(masks):
-            if value:
-                assert env.score(metrics) == value(metrics)
-            else:
-                with pytest.raises(InvalidValue, match="must take metrics and return a number"):
-                    env.score(metrics)
+        if value:
+            for score in env.problem.score(masks):
+                assert score.objective == value(score.metrics)
+        else:
+            with pytest.raises(InvalidValue, match="must take metrics and return a number"):
+                env.problem.score(masks)
 
 
 @pytest.mark.parametrize("answer", [float("nan"), float("inf"), None, "good"])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.envs.episode import Decision, Episode, Rules, macs_limit
+from ads_gym.envs.episode import Decision, Episode, Rules
 from ads_gym.envs.observations import FlatObserver, MatrixObserver
 from ads_gym.nets.cost import CostTable
+from ads_gym.problem import macs_limit
 from ads_gym.topology import Scope
 
 CONFIG = DenseNetConfig((4, 1, 5), growth=3, stem_channels=7, image_shape=(1, 12, 12))

@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from playing import make
 
-from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.architecture import DenseNetConfig
 from ads_gym.envs.env import DenseNetSparsifyEnv
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import AdsGymError, InvalidValue, ResetNeeded, UnknownName
@@ -135,9 +135,9 @@ def test_all_ends_of_a_step_are_one_call_in_environment_order():
     class Watched(PlantedEvaluator):
         calls: list = []  # noqa: RUF012
 
-        def evaluate(self, masks):
+        def evaluate_checked(self, masks):
             self.calls.append(masks.copy())
-            return super().evaluate(masks)
+            return super().evaluate_checked(masks)
 
     envs = DenseNetSparsifyVectorEnv(4, evaluator=Watched(DenseNetConfig((3, 3))), decision="network")
     envs.reset()
@@ -145,8 +145,7 @@ def test_all_ends_of_a_step_are_one_call_in_environment_order():
     infos = envs.step(actions)[-1]
     (masks,) = Watched.calls
     np.testing.assert_array_equal(masks, actions == 1)
-    config = envs.config
-    assert infos["architecture"].tolist() == [Architecture(config, mask).to_json() for mask in masks]
+    np.testing.assert_array_equal(infos["decisions"], actions)
 
 
 def test_a_store_and_an_evaluator_are_shared(tmp_path):
@@ -155,7 +154,7 @@ def test_a_store_and_an_evaluator_are_shared(tmp_path):
         envs.reset()
         envs.step(np.tile([[1], [0], [1]], E))
         assert len(store) == 2
-        assert isinstance(envs.evaluator, StoredEvaluator)
+        assert isinstance(envs.problem.evaluator.inner, StoredEvaluator)
     path = tmp_path / "own.sqlite"
     envs = gym.make_vec("DenseNetSparsify-v0", 2, task="planted-20", store=str(path), decision="network")
     envs.reset()
@@ -169,12 +168,12 @@ def test_beside_gymnasium_it_has_what_a_single_environment_has():
     envs = DenseNetSparsifyVectorEnv(3, task="planted-20", cost_weight=0.5, max_macs=0.9)
     one = make(cost_weight=0.5, max_macs=0.9).unwrapped
     masks = np.random.default_rng(0).random((4, E)) < 0.3
-    assert envs.evaluate(masks) == one.evaluate(masks)
-    assert [envs.score(each) for each in envs.evaluate(masks)] == [one.score(each) for each in one.evaluate(masks)]
-    assert (envs.cost_weight_value, envs.macs_limit, envs.task) == (0.5, one.macs_limit, one.task)
+    assert envs.problem.score(masks) == one.problem.score(masks)
+    assert (envs.problem.objective.cost_weight, envs.macs_limit) == (0.5, one.macs_limit)
+    assert envs.autoreset_mode is envs.metadata["autoreset_mode"]
     assert (envs.topology, envs.config, envs.cost.dense_macs) == (one.topology, one.config, one.cost.dense_macs)
     assert envs.get_attr("topology") == (one.topology,) * 3
-    assert envs.call("score", one.evaluate(masks)[0]) == (one.score(one.evaluate(masks)[0]),) * 3
+    assert envs.call("architecture", masks[0]) == (one.architecture(masks[0]),) * 3
 
 
 @pytest.mark.parametrize("decision", ["connection", "layer", "network"])
@@ -336,10 +335,10 @@ class Failing(PlantedEvaluator):
 
     error: BaseException | None = None
 
-    def evaluate(self, masks):
+    def evaluate_checked(self, masks):
         if self.error is not None:
             raise self.error
-        return super().evaluate(masks)
+        return super().evaluate_checked(masks)
 
 
 @pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])

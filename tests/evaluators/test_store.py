@@ -16,7 +16,7 @@ from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
 from ads_gym.evaluators.base import Evaluator, Metrics
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.evaluators.store import APPLICATION_ID, EvaluationStore, StoredEvaluator
+from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 
 CONFIG = DenseNetConfig((5, 5))
 SOME = Metrics(0.1 + 0.2, 1 / 3, 2.5e-17, 123456789012, 42, 0.7, 1.0)
@@ -141,7 +141,12 @@ class Broken(PlantedEvaluator):
 
 @pytest.mark.parametrize(
     ("answer", "says"),
-    [([], "gave 0 metrics"), ([replace(SOME, loss=float("nan"))], "no number"), ([0.5], "gives Metrics")],
+    [
+        ([], "gave 0 metrics"),
+        ([replace(SOME, loss=float("nan"))], "no number"),
+        ([0.5], "gives Metrics"),
+        (None, "gave NoneType metrics"),
+    ],
 )
 def test_an_evaluator_that_answers_nonsense(answer, says):
     store = EvaluationStore(":memory:")
@@ -199,7 +204,7 @@ def newer_store(path):
 def marked_database_of_another_schema(path):
     foreign_database(path)
     database = sqlite3.connect(path, isolation_level=None)
-    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA application_id = {EvaluationStore.schema.application_id}")
     database.execute("PRAGMA user_version = 1")
     database.close()
 
@@ -266,10 +271,10 @@ def test_a_store_that_another_program_holds(tmp_path, monkeypatch):
     with EvaluationStore(path) as store:
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr("ads_gym.evaluators.store.WAIT_SECONDS", 0.1)
+        monkeypatch.setattr("ads_gym.database.WAIT_SECONDS", 0.1)
         with pytest.raises(StorageError, match="another program"):
             EvaluationStore(path)
-        store._database.execute("PRAGMA busy_timeout = 100")
+        store.database.connection.execute("PRAGMA busy_timeout = 100")
         with pytest.raises(StorageError, match="another program"):
             store.add("a", {b"1": SOME})
         holder.execute("ROLLBACK")
