@@ -164,7 +164,7 @@ class Recurrent:
             InvalidValue: an environment with other skip connections.
         """
         settings, weights = read_policy(path, Rollout(env).problem)
-        with files.naming(path, "policy"):
+        with files.naming(str(path), "policy"):
             agent = cls(env, seed=settings["seed"], **settings["options"])
             try:
                 agent.policy.load_state_dict(weights)
