@@ -117,3 +117,13 @@ def check_numbers(above: float | None = None, **options: object) -> None:
         if not is_number or not 0 <= value < np.inf or (above is not None and not value > above):  # type: ignore[operator]
             wanted = "of at least 0" if above is None else f"above {above:g}"
             raise InvalidValue(f"{name} must be a number {wanted}, got {value!r}.")
+
+
+def initial_logit(problem: Problem, keep: float = 0.5) -> float:
+    """Return the logit of `keep`, or of the share of the cost that fits the MACs limit where that is less.
+
+    (With 1/2 the first block would use up a limit.)
+    """
+    room = problem.room / (problem.cost.dense_macs - problem.cost.least_macs)
+    probability = min(keep, max(room, 0.01))
+    return float(np.log(probability / (1 - probability)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ads_gym.agents.base import Optimiser, check_numbers, check_whole
+from ads_gym.agents.base import Optimiser, check_numbers, check_whole, initial_logit
 from ads_gym.problem import Problem, Scored
 from ads_gym.topology import BoolArray
 
@@ -52,8 +52,7 @@ class Bernoulli(Optimiser):
         check_whole(1, n_epochs=n_epochs)
         check_numbers(0, clip_range=clip_range, learning_rate=learning_rate)
         self.batch_size, self._n_epochs, self._clip_range = batch_size, n_epochs, clip_range
-        keep = initial_keep(problem)
-        self.logits = np.full(self._logits_size(), np.log(keep / (1 - keep)))
+        self.logits = np.full(self._logits_size(), initial_logit(problem))
         self._adam = Adam(len(self.logits), learning_rate)
 
     def _logits_size(self) -> int:
@@ -125,9 +124,3 @@ def log_probabilities(masks: BoolArray, logits: Floats) -> Floats:
 def sigmoid(logits: Floats) -> Floats:
     """Return probabilities of logits, without overflow."""
     return np.asarray(np.exp(-np.logaddexp(0, -logits)))
-
-
-def initial_keep(problem: Problem, keep: float = 0.5) -> float:
-    """Return `keep`, or the share of connections that fits the MACs limit where that is less (0.01 at least)."""
-    room = problem.room / (problem.cost.dense_macs - problem.cost.least_macs)
-    return min(keep, max(room, 0.01))

@@ -120,7 +120,9 @@ class Range(NamedTuple):
         if self.or_callable and callable(value):
             return True
         numbers = (int, np.integer) if self.is_whole else (int, float, np.integer, np.floating)
-        return isinstance(value, numbers) and not isinstance(value, bool) and self.minimum <= value <= self.maximum  # type: ignore[operator]
+        if not isinstance(value, numbers) or isinstance(value, bool):
+            return False
+        return bool(self.minimum <= value <= self.maximum)
 
     def __str__(self) -> str:
         words = "a whole number" if self.is_whole else "a number"

@@ -52,8 +52,8 @@ class DenseNetSparsifyVecEnv(VecEnv):
 
     def set_options(self, options: list[Options] | Options | None = None) -> None:
         """Set the options of the next reset, the same for all environments or one for each."""
-        is_one = options is None or isinstance(options, dict)
-        self._next_options = [dict(each or {}) for each in ([options] * self.num_envs if is_one else options)]
+        each = [options or {}] * self.num_envs if options is None or isinstance(options, dict) else options
+        self._next_options = [dict(one) for one in each]
 
     def reset(self) -> NDArray[Any]:
         """Start all episodes, with the seeds and options that were set.

@@ -42,4 +42,4 @@ class Evolution:
 if __name__ == "__main__":
     result = ads_gym.search("planted-45", Evolution, evaluations=512)
     for line in result.table:
-        print(f"{line.name:<7} reward {line.reward:.3f}  agreement {line.accuracy:.3f}  MACs {line.relative_macs:.0%}")
+        print(f"{line.name:<7} objective {line.objective:.3f}  agreement {line.accuracy:.3f}")

@@ -56,4 +56,4 @@ if __name__ == "__main__":
         result = ads_gym.search("planted-45", agent, evaluations=128)
         print(f"{agent.__name__}, best of {result.evaluations}:")
         for line in result.table:
-            print(f"  {line.name:<7} reward {line.reward:.3f}  agreement {line.accuracy:.3f}")
+            print(f"  {line.name:<7} objective {line.objective:.3f}  agreement {line.accuracy:.3f}")

@@ -16,7 +16,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from ads_gym import files
-from ads_gym.agents.base import check_numbers, check_whole
+from ads_gym.agents.base import check_numbers, check_whole, initial_logit
 from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, step_input
 from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
 from ads_gym.agents.recurrent.rollout import Episode, Rollout, StepInput, keep_is_legal
@@ -85,8 +85,9 @@ class Recurrent:
         self.problem = self._rollout.problem
         self._rng = np.random.default_rng(seed)
         self._prediction_rng = np.random.default_rng([seed, 1])
+        logit = initial_logit(self.problem, config.initial_keep)
         self.policy = RecurrentPolicy(
-            self.problem.topology.size, config.hidden_size, self._initial_logit(), config.min_probability, seed
+            self.problem.topology.size, config.hidden_size, logit, config.min_probability, seed
         )
         self._updates = PolicyGradient(self.policy, self.problem, config)
         self._state: State | None = None
@@ -164,19 +165,13 @@ class Recurrent:
             InvalidValue: an environment with other skip connections.
         """
         settings, weights = read_policy(path, Rollout(env).problem)
-        with files.naming(path, "policy"):
+        with files.naming(str(path), "policy"):
             agent = cls(env, seed=settings["seed"], **settings["options"])
             try:
                 agent.policy.load_state_dict(weights)
             except RuntimeError as error:
                 raise DamagedFile("its weights are of another policy.") from error
         return agent
-
-    def _initial_logit(self) -> float:
-        cost = self.problem.cost
-        room = self.problem.room / (cost.dense_macs - cost.least_macs)
-        keep = min(self.config.initial_keep, max(room, 0.01))  # with 1/2 the first block would use up a limit
-        return float(np.log(keep / (1 - keep)))
 
     @torch.no_grad()
     def _choose(self, step: StepInput) -> BoolArray:
