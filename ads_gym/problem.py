@@ -168,12 +168,13 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     if store is not None and not isinstance(store, str | Path | EvaluationStore):
         raise InvalidValue(f"a store is a path or an EvaluationStore, got {store!r:.80}.")
     loaded = _load_task(task, data_root)
-    given = None if evaluator is None or isinstance(evaluator, str) else adopt(evaluator)
+    spec = evaluator if evaluator is None or isinstance(evaluator, str) else adopt(evaluator)
+    given = spec if isinstance(spec, BaseEvaluator) else None
     config = loaded.config if given is None else given.config
     cost = CostTable(config, Scope(scope))
     if given is not None:
         _check_evaluator(given, loaded if isinstance(task, Task) else None, cost.topology)
-    make = partial(_make_evaluator, loaded, cost.topology.scope, device, evaluator if given is None else given, store)
+    make = partial(_make_evaluator, loaded, cost.topology.scope, device, spec, store)
     lazy = LazyEvaluator(config, cost.topology, make)
     objective = Objective(find_reward(reward), check_cost_weight(cost_weight), lazy)
     is_planted = isinstance(evaluator, str) and evaluator.partition(":")[0] == "planted"

@@ -9,7 +9,7 @@ import typer
 from ads_gym.cli.options import DataRootOption, DeviceOption, SourceOption
 
 if TYPE_CHECKING:
-    from ads_gym.tasks import Task
+    from ads_gym.tasks import SupernetTask
 
 
 def _option(panel: str | None, text: str, **keywords: Any) -> Any:
@@ -112,7 +112,7 @@ def _path_for_shell(given: Path, folder: Path) -> str:
     return shlex.quote(f"./{given}" if len(given.parts) == 1 else str(given))
 
 
-def _print(task: "Task", name: str) -> None:
+def _print(task: "SupernetTask", name: str) -> None:
     """The table of inherited metrics, where the task is, and what can be done with it."""
     from rich.console import Console
 

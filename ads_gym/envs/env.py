@@ -215,7 +215,13 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        settings = {"task": task, "scope": scope, "device": device, "evaluator": evaluator, "store": store}
+        settings: dict[str, Any] = {
+            "task": task,
+            "scope": scope,
+            "device": device,
+            "evaluator": evaluator,
+            "store": store,
+        }
         settings |= {"reward": reward, "cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}
         self.problem = problem = _make_problem(settings) if problem is None else _alone(problem, settings)
         self.config, self.cost, self.topology = problem.config, problem.cost, problem.topology

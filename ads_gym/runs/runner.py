@@ -292,7 +292,7 @@ def step_environment(run: OpenRun, problem: Problem, recorder: Recorder) -> None
     job = run.job
     env = make_environment(job, problem, recorder)
     most_steps = EPISODES_PER_EVALUATION * run.manifest.budget * (problem.topology.size + 1)
-    policy = None
+    policy: Any = None
     try:
         if job.agent.kind is Kind.POLICY:
             policy = job.agent.build(env, job.seed, job.options)
