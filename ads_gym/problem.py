@@ -17,6 +17,7 @@ from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, adopt
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator
+from ads_gym.files import resolve
 from ads_gym.imports import import_object
 from ads_gym.nets.cost import CostTable
 from ads_gym.objective import Objective, Reward, check_cost_weight, find_reward
@@ -227,7 +228,7 @@ def _make_evaluator(
         made = evaluator if isinstance(evaluator, BaseEvaluator) else _named_evaluator(evaluator, task, scope)
     if store is None or (made.is_cheap and store == IN_MEMORY):
         return made
-    return StoredEvaluator(made, store)
+    return StoredEvaluator(made, store if isinstance(store, EvaluationStore) or store == IN_MEMORY else resolve(store))
 
 
 def _named_evaluator(spec: str, task: Task, scope: Scope) -> BaseEvaluator:

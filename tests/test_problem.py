@@ -207,3 +207,12 @@ def test_an_environment_takes_a_problem_and_nothing_that_it_has():
     assert env.unwrapped.problem is problem
     with pytest.raises(InvalidValue, match="task, max_macs of its own"):
         gym.make("ads_gym:DenseNetSparsify-v0", problem=problem, task="digits-2", max_macs=0.5)
+
+
+def test_a_store_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    problem = make_problem("planted-20", store="~/store.sqlite")
+    problem.score(masks_of(1))
+    problem.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
