@@ -143,7 +143,7 @@ class Architecture:
     Args:
         config: of the supernet.
         mask: bool[E], in the order of `topology`; True keeps a skip connection.
-        scope: which skip connections the mask speaks of.
+        scope: which skip connections the mask is about.
     """
 
     config: DenseNetConfig
@@ -160,7 +160,7 @@ class Architecture:
 
     @property
     def topology(self) -> Topology:
-        """The skip connections that the mask speaks of."""
+        """The skip connections that the mask is about."""
         return Topology(self.config.blocks, self.scope)
 
     def __eq__(self, other: object) -> bool:

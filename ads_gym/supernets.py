@@ -1,4 +1,4 @@
-"""From data to a task: train a supernet or take one as it is, see what its inherited accuracies are, store it all."""
+"""Make a task: train a supernet or take given weights, measure its inherited accuracies, store it."""
 
 import hashlib
 import json

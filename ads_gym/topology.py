@@ -116,7 +116,7 @@ class Topology:
         return fixed
 
     def check_masks(self, masks: Any) -> BoolArray:
-        """`masks` as bool[..., E], or an error that says why it is none.
+        """Return `masks` as bool[..., E].
 
         Raises:
             InvalidValue: wrong length, a type that is neither bool nor 0/1 integers, other values than 0 and 1.
@@ -135,7 +135,11 @@ class Topology:
         return array
 
     def check_decisions(self, decisions: Any) -> Int8Array:
-        """`decisions` as int8[..., E] with 1 kept, 0 dropped, -1 undecided, or an error that says why it is none."""
+        """Return `decisions` as int8[..., E] with 1 kept, 0 dropped, -1 undecided.
+
+        Raises:
+            InvalidValue: wrong length, type or values.
+        """
         array = np.asarray(decisions)
         if (
             array.dtype == np.bool_

@@ -53,7 +53,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     S is the most skip sources that a destination has; where one has fewer, the last entries are padding. A destination
     without skip sources (such as layer 1) is no step.
 
-    Every action of the space can be played at every step: the bits apply in order, and a KEEP that is padding, was
+    Every action of the space is valid at every step: the bits apply in order, and a KEEP that is padding, was
     given (see Starting State), or does not fit `max_macs` any more after earlier bits of the same action, becomes DROP,
     costs nothing and is counted in `info["overruled"]`.
 
@@ -82,10 +82,10 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     `topology.decisions(matrix)` is d and `topology.adjacency(d)` is the matrix. From the vector: d[i] is 1, 0 or -1
     where entry i is 1, -1 or 0. What comes next follows from d: it is the first connection with d[i] = -1 ("layer": all
     with -1 and its destination; "network": all with -1). So do the first five numbers, by the cost table and
-    `max_macs`, which like the cost weight are constants of the environment. (A bit that was given looks like one that
-    was played.)
+    `max_macs`, which like the cost weight are constants of the environment. (A given decision
+    looks like a made one.)
 
-    Every earlier decision is in the observation, so the game is fully observed, and a policy needs no memory for it.
+    Every earlier decision is in the observation: the state is fully observed, and a policy needs no memory.
 
     ## Starting State
 
@@ -242,7 +242,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Starts an episode.
+        """Start an episode.
 
         Args:
             seed: of `np_random`, which this environment does not use.
@@ -260,7 +260,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         return observation, info
 
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Decides what is next; see Action Space, Rewards, Information.
+        """Decide the next connections; see Action Space, Rewards, Information.
 
         Raises:
             ResetNeeded: before the first reset, or after the end.
@@ -273,23 +273,23 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         reward = 0.0 - weight * (outcome.spent / self.rules.span)
         info = self._info(episode, outcome.executed, outcome.overruled)
         if over:
-            ((paid, told),) = self.endings(episode.decisions[None] == 1)
-            reward += paid
-            info |= told
+            ((final_reward, metrics),) = self.endings(episode.decisions[None] == 1)
+            reward += final_reward
+            info |= metrics
         if self.render_mode == "human":
             self.render()
         return self.observer(episode, weight), reward, over, False, info
 
     def render(self) -> Any:
-        """A picture of the current state in the render mode: str, uint8[height, width, 3], or printed (None)."""
+        """Render the current state: str, uint8[height, width, 3], or printed (None), by the render mode."""
         if self.render_mode is None:
             gym.logger.warn("render() shows nothing without a render_mode: gym.make(..., render_mode='ansi').")
             return None
-        episode = self._begun()
+        episode = self._started()
         return self.draw(episode.decisions, [index for _, index in episode.turn.bits], episode.macs)
 
     def draw(self, decisions: Int8Array, up_next: Sequence[int], macs: int) -> Any:
-        """What `render` gives where `decisions` int8[E] came to `macs`, and connections `up_next` are decided next."""
+        """Render `decisions` int8[E], which need `macs`; connections `up_next` are decided next."""
         if self.render_mode == "rgb_array":
             return render.rgb_array(self.topology, decisions, up_next)
         share = f"relative MACs {macs / self.cost.dense_macs:.3f}"
@@ -307,12 +307,12 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     # Beside Gymnasium's API
 
     def action_masks(self) -> BoolArray:
-        """bool[sum(nvec)] (2 for Discrete(2)): which actions are legal now, in the order drop0, keep0, drop1, ..."""
-        return self._begun().action_mask().astype(np.bool_)
+        """Return bool[sum(nvec)] (2 for Discrete(2)): which actions are legal, in the order drop0, keep0, drop1, ..."""
+        return self._started().action_mask().astype(np.bool_)
 
     def sample_mask(self) -> Int8Array | tuple[Int8Array, ...]:
-        """The same as `action_space.sample(mask)` wants it: int8[2], or a tuple of them for MultiDiscrete."""
-        mask = self._begun().action_mask()
+        """Return the mask for `action_space.sample`: int8[2], or a tuple of them for MultiDiscrete."""
+        mask = self._started().action_mask()
         return mask if self._is_single else tuple(mask.reshape(-1, 2))
 
     def architecture(self, decisions: Any) -> Architecture:
@@ -334,7 +334,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     # Inside
 
     def _given(self, options: Mapping[str, Any] | None) -> Int8Array | None:
-        """int8[E]: the bits that `options` gives, or None."""
+        """Return the decisions int8[E] in `options`, or None."""
         if not options:
             return None
         for name in options:
@@ -342,21 +342,21 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
                 raise unknown_name("reset option", name, ["decided"])
         return self.rules.check_given(options["decided"])
 
-    def _begun(self) -> Episode:
-        """The episode, which may be over."""
+    def _started(self) -> Episode:
+        """Return the episode, which may be over."""
         if self._episode is None:
             raise ResetNeeded("there is no episode yet: call reset() first.")
         return self._episode
 
     def _running(self) -> Episode:
-        """The episode, which may not."""
-        episode = self._begun()
+        """Return the episode, if it is not over."""
+        episode = self._started()
         if not episode.turn.bits:
             raise ResetNeeded("the episode is over, every connection is decided: call reset() before the next step().")
         return episode
 
     def _bits(self, action: Any) -> Sequence[int]:
-        """The S bits of an action."""
+        """Return the S bits of an action."""
         try:
             array = np.asarray(action)
             if array.dtype.kind in "iub":
@@ -374,7 +374,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         )
 
     def _info(self, episode: Episode, executed: Int8Array, overruled: int) -> dict[str, Any]:
-        """What every step tells."""
+        """Return the info of any step."""
         bits = episode.turn.bits
         return {
             "action_mask": episode.action_mask(),

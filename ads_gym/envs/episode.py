@@ -1,4 +1,4 @@
-"""The rules of an episode: what each action decides, what is legal, what it costs. It knows no rewards.
+"""Transition rules of an episode: what each action decides, what is legal, what it costs. No rewards.
 
 MACs are whole numbers here, so what fits a limit never hangs on rounding. numpy only.
 Shapes: E skip connections, S slots (the bits of one action).
@@ -16,7 +16,7 @@ from ads_gym.topology import UNDECIDED, Int8Array
 
 
 class Decision(StrEnum):
-    """How much one action decides."""
+    """How many skip connections one action decides."""
 
     CONNECTION = "connection"  # one skip connection
     LAYER = "layer"  # all skip connections into one destination
@@ -28,25 +28,25 @@ class Decision(StrEnum):
 
 
 class Turn(NamedTuple):
-    """What one action decides."""
+    """The skip connections that one action decides."""
 
     bits: tuple[tuple[int, int], ...]  # (slot in the action, index among the E) of each free connection, ascending
-    macs: int  # what keeping all of them would add
+    macs: int  # MACs added by keeping all of them
 
 
 class Outcome(NamedTuple):
-    """What came of one action."""
+    """Result of one action."""
 
     executed: Int8Array  # int8[S]: 1 kept, 0 dropped, -1 nothing decided in this slot
     overruled: int  # KEEPs that became DROP
-    spent: int  # MACs to pay for: of what was kept and, with the first action, of what was given
+    spent: int  # MACs of the connections kept by it and, with the first action, of those given
 
 
 NO_TURN = Turn((), 0)
 
 
 class Rules:
-    """All about an episode that no action changes; any number of episodes share one.
+    """Everything about an episode that no action changes; shared by any number of episodes.
 
     Attributes:
         cost, topology, decision: as given.
@@ -78,14 +78,14 @@ class Rules:
         return [[(index, index) for index in range(size)]]
 
     def turns(self, decided: Int8Array) -> tuple[Turn, ...]:
-        """The turns that `decided` int8[E] leaves (-1 = free), and one empty turn that stands for the end."""
+        """Return the turns for the free (-1) entries of `decided` int8[E], and an empty turn for the end."""
         free = decided == UNDECIDED
         groups = [tuple(bit for bit in group if free[bit[1]]) for group in self.groups]
         turns = [Turn(bits, sum(self.connection_macs[index] for _, index in bits)) for bits in groups if bits]
         return (*turns, NO_TURN)
 
     def check_given(self, decided: Any) -> Int8Array:
-        """`decided` as int8[E], if an episode can start from it.
+        """Return `decided` as int8[E], if an episode can start from it.
 
         Raises:
             InvalidValue: wrong shape, type or values; nothing left to decide; over the limit.
@@ -96,7 +96,7 @@ class Rules:
         return given
 
     def check_given_rows(self, decided: Any) -> Int8Array:
-        """`decided` as int8[..., E], if an episode can start from each row; raises as `check_given` does."""
+        """Return `decided` as int8[..., E], if an episode can start from each row; raises as `check_given` does."""
         given = self.topology.check_decisions(decided)
         if not (given == UNDECIDED).any(axis=-1).all():
             raise InvalidValue("'decided' leaves nothing to decide: at least one entry must be -1 (free).")
@@ -110,18 +110,18 @@ class Rules:
 
 
 class Episode:
-    """One walk through the skip connections.
+    """One episode: the skip connections are decided in order.
 
     Args:
-        rules: what it is played by.
-        given: int8[E] from `Rules.check_given`, the bits that are not up to the player; None for none.
+        rules: of the episode.
+        given: int8[E] from `Rules.check_given`, decisions that are made beforehand; None for none.
 
     Attributes:
         decisions: int8[E], 1 kept, 0 dropped, -1 undecided; changes with every action, so copy it to keep it.
-        decided: how many of the E are.
+        decided: how many of the E are decided.
         macs: MACs of the chain and of what is kept so far, given bits included.
-        undecided_macs: what keeping everything undecided would add.
-        turn: what the next action decides; without bits when the episode is over.
+        undecided_macs: MACs added by keeping everything that is undecided.
+        turn: the connections that the next action decides; empty when the episode is over.
     """
 
     def __init__(self, rules: Rules, given: Int8Array | None = None) -> None:
@@ -142,7 +142,7 @@ class Episode:
         self.turn = self._turns[0]
 
     def apply(self, bits: Sequence[int]) -> Outcome:
-        """Plays S bits (0 drop, 1 keep), each in turn: what an earlier one spends, a later one lacks."""
+        """Apply S bits (0 drop, 1 keep) one after another; each uses up the limit for those after it."""
         limit, costs, decisions = self.rules.limit, self.rules.connection_macs, self.decisions
         executed = bytearray(self.rules.nothing_executed)
         macs, kept = self.macs, 0
@@ -162,7 +162,7 @@ class Episode:
         return outcome
 
     def action_mask(self) -> Int8Array:
-        """int8[2S], drop0, keep0, drop1, ...: 1 is legal. KEEP is where a connection is decided and fits by itself."""
+        """Return int8[2S], drop0, keep0, drop1, ...: 1 is legal. KEEP is where a connection is decided and fits."""
         mask = bytearray(self.rules.only_drop)
         left, costs = self.rules.limit - self.macs, self.rules.connection_macs
         for slot, index in self.turn.bits:

@@ -1,4 +1,4 @@
-"""Episodes side by side, as arrays: each goes as an `Episode` does, to the bit, and no Python is run for one of them.
+"""Vectorised episodes: each behaves as an `Episode` does, to the bit, without a Python loop over episodes.
 
 Shapes: n episodes, E skip connections, S slots (the bits of one action), G turns that an episode has at most. Index E
 stands for "none": every table has an entry for it that costs nothing and that nobody reads. numpy only.
@@ -14,19 +14,19 @@ from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 
 
 class Outcomes(NamedTuple):
-    """What came of one action in each episode."""
+    """Results of one action in each episode."""
 
     decided: IntArray  # int64[n, S]: index of what each slot decided, E: nothing
     executed: Int8Array  # int8[n, S]: 1 kept, 0 dropped, -1 nothing decided in this slot
     overruled: IntArray  # int64[n]: KEEPs that became DROP
-    spent: IntArray  # int64[n]: MACs to pay for, as in `Outcome`
+    spent: IntArray  # int64[n]: MACs, as in `Outcome`
 
 
 class Episodes:
-    """Walks through the skip connections, one beside another; those that are over stay as they are.
+    """Several episodes; those that are over stay as they are.
 
     Args:
-        rules: what all are played by.
+        rules: of all episodes.
         count: n.
 
     Attributes:
@@ -60,7 +60,7 @@ class Episodes:
         return self._cells[:, : self._size]
 
     def reset(self, rows: IntArray, given: Int8Array | None) -> None:
-        """Begins episodes `rows` [k] again, from bits int8[k, E] that `Rules.check_given_rows` gave, or from none."""
+        """Restart episodes `rows` [k], from decisions int8[k, E] (see `Rules.check_given_rows`) or from none."""
         end, size = len(self._turns) - 1, self._size
         free = np.zeros((len(rows), size + 1), np.bool_)
         free[:, :size] = True if given is None else given == UNDECIDED
@@ -75,16 +75,16 @@ class Episodes:
         self._following[rows, end:] = end
         self._following[rows, :end] = np.minimum.accumulate(turns[:, ::-1], axis=1)[:, ::-1]
         self._turn[rows] = self._following[rows, 0]
-        self._look_ahead()
+        self._update_turns()
 
     def apply(self, bits: NDArray[Any]) -> Outcomes:
-        """Plays bits [n, S] (0 drop, 1 keep); those of an episode are applied in turn."""
-        index, price = self.index, self._price
+        """Apply bits [n, S] (0 drop, 1 keep); those of an episode one after another."""
+        index, costs = self.index, self._turn_costs
         kept = (bits != 0) & self._free
-        spending = _total(kept * price)
+        spending = _total(kept * costs)
         if (self.macs + spending > self.rules.limit).any():
             kept = self._fitting(kept)
-            spending = _total(kept * price)
+            spending = _total(kept * costs)
         executed = kept.view(np.int8) | self._nothing
         self._cells.reshape(-1)[self._cell_rows + index] = executed
         self.macs += spending
@@ -94,33 +94,33 @@ class Episodes:
         self.undecided_macs -= self.turn_macs
         overruled = np.where(self.over, 0, _total(bits) - _total(kept))
         self._turn = self._following.reshape(-1)[self._following_rows + self._turn + 1]
-        self._look_ahead()
+        self._update_turns()
         return Outcomes(index, executed, overruled, spent)
 
     def action_mask(self) -> Int8Array:
-        """int8[n, 2S], as in `Episode.action_mask`."""
+        """Return int8[n, 2S], as `Episode.action_mask` does."""
         mask = self._only_drop.copy()
-        mask[:, 1::2] = self._free & (self._price <= (self.rules.limit - self.macs)[:, None])
+        mask[:, 1::2] = self._free & (self._turn_costs <= (self.rules.limit - self.macs)[:, None])
         return mask
 
-    def _look_ahead(self) -> None:
-        """What the next action decides. A given bit shares a turn with free ones only where a turn has several."""
+    def _update_turns(self) -> None:
+        """Find what the next action decides. A given bit shares a turn with free ones only where a turn has several."""
         index = self._turns[self._turn]
         if self.rules.slots > 1:
             index = np.where(self._cells.reshape(-1)[self._cell_rows + index] == UNDECIDED, index, self._size)
         self.index, self.first = index, index[:, 0] if self.rules.slots == 1 else index.min(axis=1)
         self._free = index < self._size
         self._nothing = self._free.view(np.int8) - np.int8(1)  # -1 where no connection is decided
-        self._price = self._costs[index]
-        self.turn_macs = _total(self._price)
+        self._turn_costs = self._costs[index]
+        self.turn_macs = _total(self._turn_costs)
         self.over = self._turn == len(self._turns) - 1
 
     def _fitting(self, kept: BoolArray) -> BoolArray:
-        """bool[n, S]: the KEEPs that fit, each after those before it: what an earlier one spends, a later one lacks."""
+        """Return bool[n, S]: the KEEPs that fit the limit, each after those before it."""
         room, fitting = self.rules.limit - self.macs, np.empty_like(kept)
         for slot in range(kept.shape[1]):
-            fitting[:, slot] = kept[:, slot] & (self._price[:, slot] <= room)
-            room = room - fitting[:, slot] * self._price[:, slot]
+            fitting[:, slot] = kept[:, slot] & (self._turn_costs[:, slot] <= room)
+            room = room - fitting[:, slot] * self._turn_costs[:, slot]
         return fitting
 
 

@@ -1,6 +1,6 @@
-"""What an agent sees of an episode: the adjacency matrices as they fill, or one flat vector.
+"""Observations of an episode: the partial adjacency matrices, or one flat vector.
 
-An observer shows one episode. A display shows many side by side, and writes only what the last decisions changed.
+An observer makes the observation of one episode. A display makes those of many, and updates only what changed.
 Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2), n episodes, S slots. numpy only.
 """
 
@@ -21,7 +21,7 @@ FLAT_EXTRAS = 6  # numbers of a flat observation behind the two vectors of E
 
 
 class Observation(StrEnum):
-    """In what form the state is shown."""
+    """Form of the observation."""
 
     MATRIX = "matrix"
     FLAT = "flat"
@@ -32,28 +32,28 @@ class Observation(StrEnum):
 
 
 class Observer(Protocol):
-    """Shows episodes."""
+    """Makes the observation of an episode."""
 
     space: spaces.Box
 
     def __call__(self, episode: Episode, cost_weight: float) -> NDArray[Any]:
-        """A fresh array, an element of `space`."""
+        """Return a fresh array, an element of `space`."""
 
     def display(self, count: int) -> "Display":
-        """What shows `count` episodes at once as this shows each."""
+        """Return the display that makes the same observations for `count` episodes."""
 
 
 class Display(Protocol):
-    """Shows episodes side by side."""
+    """Makes the observations of several episodes."""
 
     def reset(self, rows: IntArray, episodes: Episodes) -> None:
-        """Takes in that episodes `rows` [k] have begun again."""
+        """Update after a restart of episodes `rows` [k]."""
 
     def update(self, outcomes: Outcomes) -> None:
-        """Takes in what the last actions decided."""
+        """Update after the last actions."""
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> NDArray[Any]:
-        """A fresh array [n, ...], each row what the observer shows."""
+        """Return a fresh array [n, ...], a row for each episode."""
 
 
 class MatrixObserver:
@@ -67,13 +67,13 @@ class MatrixObserver:
         self.space = spaces.Box(-1, 1, self._template.shape, np.int8)
 
     def __call__(self, episode: Episode, cost_weight: float) -> Int8Array:
-        """The matrices of an episode; the cost weight is not among what they show."""
+        """Return the matrices of an episode; the cost weight is not part of them."""
         matrix = self._template.copy()
         matrix.reshape(-1)[self._where] = episode.decisions
         return matrix
 
     def display(self, count: int) -> "MatrixDisplay":
-        """The same for `count` episodes."""
+        """Return a display for `count` episodes."""
         return MatrixDisplay(self._template, self._where, count)
 
 
@@ -93,16 +93,16 @@ class MatrixDisplay:
         self._rows = np.arange(count)[:, None] * (template.size + 1)  # where each row of the raveled cells begins
 
     def reset(self, rows: IntArray, episodes: Episodes) -> None:
-        """Takes in that episodes `rows` [k] have begun again."""
+        """Update after a restart of episodes `rows` [k]."""
         self._cells[rows, :-1] = self._template
         self._cells[rows[:, None], self._where] = episodes.decisions[rows]
 
     def update(self, outcomes: Outcomes) -> None:
-        """Takes in what the last actions decided."""
+        """Update after the last actions."""
         self._cells.reshape(-1)[self._rows + self._place[outcomes.decided]] = outcomes.executed
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> Int8Array:
-        """The matrices of all episodes; the cost weight is not among what they show."""
+        """Return the matrices of all episodes; the cost weight is not part of them."""
         return self._cells[:, :-1].copy().reshape(self._shape)
 
 
@@ -118,7 +118,7 @@ class FlatObserver:
         self._signs = np.array([-1, 1, 0], np.float32)  # of a dropped, a kept and (index -1: the last) an undecided one
 
     def __call__(self, episode: Episode, cost_weight: float) -> NDArray[np.float32]:
-        """The vector of an episode."""
+        """Return the vector of an episode."""
         size, rules, turn = self._size, episode.rules, episode.turn
         vector = np.zeros(2 * size + FLAT_EXTRAS, np.float32)
         vector[:size] = self._signs[episode.decisions]
@@ -135,7 +135,7 @@ class FlatObserver:
         return vector
 
     def display(self, count: int) -> "FlatDisplay":
-        """The same for `count` episodes."""
+        """Return a display for `count` episodes."""
         return FlatDisplay(self._size, count)
 
 
@@ -156,18 +156,18 @@ class FlatDisplay:
         self._signs = np.array([-1, 1, 0], np.float32)  # as in `FlatObserver`
 
     def reset(self, rows: IntArray, episodes: Episodes) -> None:
-        """Takes in that episodes `rows` [k] have begun again."""
+        """Update after a restart of episodes `rows` [k]."""
         self._cells[rows] = 0
         self._cells[rows, : self._size] = self._signs[episodes.decisions[rows]]
 
     def update(self, outcomes: Outcomes) -> None:
-        """Takes in what the last actions decided."""
+        """Update after the last actions."""
         cells = self._cells.reshape(-1)
         cells[self._rows + self._sign_place[outcomes.decided]] = self._signs[outcomes.executed]
         cells[self._rows + self._next_place[outcomes.decided]] = 0
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> NDArray[np.float32]:
-        """The vectors of all episodes."""
+        """Return the vectors of all episodes."""
         rules = episodes.rules
         self._cells.reshape(-1)[self._rows + self._next_place[episodes.index]] = 1
         numbers = self._cells[:, 2 * self._size : -1]

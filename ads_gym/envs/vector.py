@@ -1,4 +1,4 @@
-"""Many episodes of `DenseNetSparsifyEnv` at once: the same game, played in arrays."""
+"""The vector environment: N episodes of `DenseNetSparsifyEnv` as arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 
 Floats = NDArray[np.float64]
-OWN = ("action_masks", "sample_mask", "render")  # of what `call` reaches, what each environment has for itself
+PER_ENV = ("action_masks", "sample_mask", "render")  # methods that `call` calls for each environment
 
 
 class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
-    """N episodes in lockstep, all ends of a step scored in one call of the evaluator, in environment order.
+    """N episodes as arrays; all that end in a step are evaluated in one call, in environment order.
 
-    It gives what a `SyncVectorEnv` of N `DenseNetSparsifyEnv` gives, to the bit: observations, rewards and infos, which
-    are arrays with a mask `_key` beside each. What a single environment is, its docstring says. (The differences: wrong
-    use raises an `ads_gym.AdsGymError` here, `options` are left as they were, and there is one `np_random`.)
+    Observations, rewards and infos equal those of a `SyncVectorEnv` of N `DenseNetSparsifyEnv` to the bit; infos are
+    arrays with a mask `_key` beside each. See `DenseNetSparsifyEnv` for what they mean. (The differences: wrong use
+    raises an `ads_gym.AdsGymError` here, `options` are left as they were, and there is one `np_random`.)
 
     ```python
     gym.make_vec("ads_gym:DenseNetSparsify-v0", num_envs=64, task="digits", autoreset_mode="SameStep")
@@ -36,7 +36,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         keywords: of `DenseNetSparsifyEnv`.
 
     Attributes:
-        one: a single environment that is never played: what all of them share.
+        one: a single environment that is never stepped: what all of them share.
 
     Raises:
         AdsGymError: wrong arguments.
@@ -65,13 +65,13 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self._over = np.zeros(self.num_envs, np.bool_)  # whose last step was an episode's end, and no reset came since
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """For each environment what `name` is there, or gives when called; what all share is asked once for all."""
-        found = getattr(self if name in OWN else self.one, name)
+        """Return an attribute, or the result of a method, for each environment; shared ones are computed once."""
+        found = getattr(self if name in PER_ENV else self.one, name)
         found = found(*args, **kwargs) if callable(found) else found
-        return tuple(found) if name in OWN else (found,) * self.num_envs
+        return tuple(found) if name in PER_ENV else (found,) * self.num_envs
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """The same as `call(name)`."""
+        """Return an attribute for each environment."""
         return self.call(name)
 
     # Gymnasium's API
@@ -79,7 +79,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Starts episodes.
+        """Start episodes.
 
         Args:
             seed: of `np_random`, which this environment does not use; of N seeds the first.
@@ -99,15 +99,15 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             self._episodes = Episodes(self.one.rules, self.num_envs)
         self._restart(self._episodes, np.flatnonzero(which), given)
         self._over = self._over & ~which
-        infos = self._told(self._episodes, *self._nothing_done())
+        infos = self._infos(self._episodes, *self._no_action())
         if not which.all():
             for array in infos.values():
                 array[~which] = 0
-        self._picture()
+        self._render_human()
         return self._display(self._episodes, weight), _with_masks(infos, which)
 
     def step(self, actions: Any) -> tuple[NDArray[Any], Floats, BoolArray, BoolArray, dict[str, Any]]:
-        """Decides what is next in each environment.
+        """Decide the next connections in each environment.
 
         Args:
             actions: integers [N] (decision "connection") or [N, S], 0 (drop) or 1 (keep).
@@ -125,41 +125,41 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             self._over = np.zeros_like(over)
         ended = episodes.over
         rewards = 0.0 - weight * (outcomes.spent / self.one.rules.span)
-        infos = self._told(episodes, outcomes.executed, outcomes.overruled)
+        infos = self._infos(episodes, outcomes.executed, outcomes.overruled)
         if not ended.any():
             infos = _with_masks(infos)
         else:
-            paid, told = self._endings(episodes, ended)
-            rewards[ended] += paid
+            rewards_at_end, final = self._endings(episodes, ended)
+            rewards[ended] += rewards_at_end
             if self._mode is AutoresetMode.SAME_STEP:
-                infos = self._turn_over(episodes, ended, infos, told)
+                infos = self._restart_ended(episodes, ended, infos, final)
             else:
                 self._over = ended  # not before they are scored: that may fail
-                infos = _with_masks(infos) | told
-        self._picture()
+                infos = _with_masks(infos) | final
+        self._render_human()
         return self._display(episodes, weight), rewards, ended.copy(), np.zeros(self.num_envs, np.bool_), infos
 
     def render(self) -> tuple[Any, ...]:
-        """What `DenseNetSparsifyEnv.render` gives, for each environment."""
-        episodes = self._begun()
+        """Render each environment, as `DenseNetSparsifyEnv.render` does."""
+        episodes = self._started()
         up_next = [row[row < self.topology.size].tolist() for row in episodes.index]
         if self.render_mode is None:
             return tuple(self.one.render() for _ in up_next)  # which warns
         return tuple(map(self.one.draw, episodes.decisions, up_next, episodes.macs.tolist()))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Lets go of the evaluator, and of the store if it was opened here."""
+        """Release the evaluator's threads and files; they are opened again on demand."""
         self.one.close()
 
     # Beside Gymnasium's API
 
     def action_masks(self) -> BoolArray:
-        """bool[N, actions]: which are legal now, in the order drop0, keep0, drop1, ..."""
-        return self._begun().action_mask().astype(np.bool_)
+        """Return bool[N, actions]: which are legal now, in the order drop0, keep0, drop1, ..."""
+        return self._started().action_mask().astype(np.bool_)
 
     def sample_mask(self) -> tuple[Any, ...]:
-        """For each environment what `single_action_space.sample(mask)` wants ("connection": the N for this space's)."""
-        mask = self._begun().action_mask()
+        """Return the masks for `single_action_space.sample`, for each environment ("connection": of this space)."""
+        mask = self._started().action_mask()
         is_single = len(self.action_space.shape or ()) == 1
         return tuple(mask) if is_single else tuple(map(tuple, mask.reshape(len(mask), -1, 2)))
 
@@ -197,15 +197,15 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             raise InvalidValue(f"seeds are one number or {self.num_envs}, one for each environment; got {seed!r:.80}.")
         return seed[0]
 
-    def _begun(self) -> Episodes:
-        """The episodes, some of which may be over."""
+    def _started(self) -> Episodes:
+        """Return the episodes, some of which may be over."""
         if self._episodes is None:
             raise ResetNeeded("there are no episodes yet: call reset() first.")
         return self._episodes
 
     def _running(self) -> Episodes:
-        """The episodes, if a step may follow."""
-        episodes = self._begun()
+        """Return the episodes, if they can be stepped."""
+        episodes = self._started()
         unscored = np.flatnonzero(episodes.over & ~self._over).tolist()
         if unscored:
             raise ResetNeeded(
@@ -233,18 +233,18 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             f"shape {shape}, 0 (drop) or 1 (keep); got {actions!r:.80}."
         )
 
-    def _nothing_done(self) -> tuple[Int8Array, IntArray]:
-        """What reset tells of the last action: int8[N, S], int64[N]."""
+    def _no_action(self) -> tuple[Int8Array, IntArray]:
+        """Return `executed` int8[N, S] and `overruled` int64[N] of a reset."""
         executed = np.full((self.num_envs, self.one.rules.slots), UNDECIDED, np.int8)
         return executed, np.zeros(self.num_envs, np.int64)
 
     def _restart(self, episodes: Episodes, rows: IntArray, given: Int8Array | None) -> None:
-        """Begins episodes `rows` [k] again, with their rows of `given` int8[N, E]."""
+        """Restart episodes `rows` [k], with their rows of `given` int8[N, E]."""
         episodes.reset(rows, None if given is None else given[rows])
         self._display.reset(rows, episodes)
 
-    def _told(self, episodes: Episodes, executed: Int8Array, overruled: IntArray) -> dict[str, Any]:
-        """What every step tells, in arrays [N, ...]."""
+    def _infos(self, episodes: Episodes, executed: Int8Array, overruled: IntArray) -> dict[str, Any]:
+        """Return the infos of any step, as arrays [N, ...]."""
         return {
             "action_mask": episodes.action_mask(),
             "decisions": episodes.decisions.copy(),
@@ -259,10 +259,12 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         infos: dict[str, Any] = {}
         for key, first in endings[0][1].items():
             infos[key] = np.full(self.num_envs, None if isinstance(first, str) else type(first)(0))
-            infos[key][ended] = [told[key] for _, told in endings]
-        return [paid for paid, _ in endings], _with_masks(infos, ended)
+            infos[key][ended] = [metrics[key] for _, metrics in endings]
+        return [reward for reward, _ in endings], _with_masks(infos, ended)
 
-    def _turn_over(self, episodes: Episodes, ended: BoolArray, infos: dict[str, Any], told: dict[str, Any]) -> Any:
+    def _restart_ended(
+        self, episodes: Episodes, ended: BoolArray, infos: dict[str, Any], metrics: dict[str, Any]
+    ) -> dict[str, Any]:
         """The infos of a step with ends, in mode SAME_STEP: the ends are put aside, and their environments reset."""
         rows, last = np.flatnonzero(ended), self._display(episodes, self.problem.objective.cost_weight)
         final = {key: array.copy() for key, array in infos.items()}
@@ -274,11 +276,11 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self._restart(episodes, rows, None)
         executed, overruled = infos["executed"], infos["overruled"]
         executed[ended], overruled[ended] = UNDECIDED, 0
-        aside = {"final_obs": observations, "final_info": _with_masks(final, ended) | told}
-        return _with_masks(aside, ended) | _with_masks(self._told(episodes, executed, overruled))
+        aside = {"final_obs": observations, "final_info": _with_masks(final, ended) | metrics}
+        return _with_masks(aside, ended) | _with_masks(self._infos(episodes, executed, overruled))
 
-    def _picture(self) -> None:
-        """Prints all environments in render mode "human"."""
+    def _render_human(self) -> None:
+        """Print all environments in render mode "human"."""
         if self.render_mode == "human":
             self.render()
 

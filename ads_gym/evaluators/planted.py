@@ -1,6 +1,6 @@
 """A hidden mask to find: accuracy is agreement with it. No network, no data, no torch; the optimum is known.
 
-This is to this game what an identity environment is to others: an agent that learns, learns here in seconds.
+For tests, as an identity environment is: an agent that learns does so here in seconds.
 """
 
 import hashlib
