@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task")
     parser.add_argument("--masks", type=int, default=100)
-    parser.add_argument("--agent", default="reinforce")
+    parser.add_argument("--agent", default="bayes")
     parser.add_argument("--evaluations", type=int, default=512)
     parser.add_argument("--data-root")
     args = parser.parse_args()

@@ -24,9 +24,9 @@ def play() -> None:
 
 def search() -> ads_gym.SearchResult:
     """64 networks, where the command `ads-gym search` tries 512. Called again, it shows what it found."""
-    result = ads_gym.search("digits", agent="reinforce", evaluations=64)
+    result = ads_gym.search("digits", agent="recurrent", evaluations=64)
     for line in result.table:
-        print(f"{line.name:<7} reward {line.reward:.3f}  accuracy {line.accuracy:.3f}  MACs {line.relative_macs:.0%}")
+        print(f"{line.name:<7} objective {line.objective:.3f}  accuracy {line.accuracy:.3f}  MACs {line.relative_macs:.0%}")
     return result
 
 
