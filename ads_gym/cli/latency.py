@@ -47,9 +47,8 @@ def latency(
     first, console = measured[0], Console()
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
-    print(
-        f"relative MACs {first.relative_macs:.3f}: proportional to the work, the ratio would be {1 / first.relative_macs:.2f}"
-    )
+    relative_macs = first.relative_macs
+    print(f"relative MACs {relative_macs:.3f}: if time were proportional, the ratio would be {1 / relative_macs:.2f}")
     console.print(_table(measured))
     for line in measured:
         if line.verdict:
@@ -64,12 +63,7 @@ def _table(measured: "list[Latency]") -> "Table":
     for name in ("batch", "dense, ms", "sparse, ms", "dense / sparse"):
         table.add_column(name, justify="right")
     for line in measured:
-        table.add_row(
-            str(line.batch),
-            _format_spread(line.dense, 1e3),
-            _format_spread(line.sparse, 1e3),
-            _format_spread(line.ratio),
-        )
+        table.add_row(str(line.batch), _format(line.dense, 1e3), _format(line.sparse, 1e3), _format(line.ratio))
     return table
 
 
