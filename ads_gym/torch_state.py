@@ -34,10 +34,24 @@ def isolated(device: torch.device) -> Iterator[None]:
     Raises:
         ForkedProcess: this process was forked from one in which torch had computed on several threads or on a GPU.
     """
-    _process.check(device)
+    check_process()
+    _process.note_use(device)
     no_autocast = torch.autocast(device.type, enabled=False)
     with _SETTINGS[device.type].held(), torch.inference_mode(False), torch.no_grad(), no_autocast:
         yield
+
+
+def check_process() -> None:
+    """Raise in a process in which torch would hang. `isolated` does it too.
+
+    Raises:
+        ForkedProcess: this process was forked from one in which torch had computed on several threads or on a GPU.
+    """
+    if _process.is_broken:
+        raise ForkedProcess(
+            "this process was forked from one in which torch had already computed, and would hang: start processes "
+            'by spawn, as multiprocessing.get_context("spawn") or vector_kwargs={"context": "spawn"}.'
+        )
 
 
 def use_one_thread() -> None:
@@ -192,21 +206,16 @@ class Process:
     """Whether torch can still compute here: the threads that it starts, and a GPU, do not survive a fork."""
 
     def __init__(self) -> None:
-        self._has_threads = self._is_broken = False
+        self._has_threads = self.is_broken = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
-    def check(self, device: torch.device) -> None:
-        """Raise in a child process that would hang, else note what is about to be used."""
-        if self._is_broken:
-            raise ForkedProcess(
-                "this process was forked from one in which torch had already computed, and would hang: start processes "
-                'by spawn, as multiprocessing.get_context("spawn") or vector_kwargs={"context": "spawn"}.'
-            )
+    def note_use(self, device: torch.device) -> None:
+        """Remember whether a computation on `device` would break processes forked later."""
         self._has_threads = self._has_threads or device.type == "cuda" or torch.get_num_threads() > 1
 
     def _after_fork(self) -> None:
-        self._is_broken = self._has_threads
+        self.is_broken = self._has_threads
 
 
 def _mkldnn(operation: str) -> Precision:

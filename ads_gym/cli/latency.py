@@ -50,7 +50,8 @@ def latency(
     first, console = measured[0], Console()
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")
-    print(f"relative MACs {first.relative_macs:.3f}: by its work alone, {1 / first.relative_macs:.2f} times as fast")
+    relative_macs = first.relative_macs
+    print(f"relative MACs {relative_macs:.3f}: if time were proportional, the ratio would be {1 / relative_macs:.2f}")
     print_table(_table(measured), console)
     for line in measured:
         if line.verdict:
@@ -62,14 +63,9 @@ def _table(measured: "list[Latency]") -> "Table":
 
     table = make_table((), ("batch", "dense, ms", "sparse, ms", "dense / sparse"))
     for line in measured:
-        table.add_row(
-            str(line.batch),
-            _format_spread(line.dense, 1e3),
-            _format_spread(line.sparse, 1e3),
-            _format_spread(line.ratio),
-        )
+        table.add_row(str(line.batch), _format(line.dense, 1e3), _format(line.sparse, 1e3), _format(line.ratio))
     return table
 
 
-def _format_spread(spread: "Spread", unit: float = 1.0) -> str:
+def _format(spread: "Spread", unit: float = 1.0) -> str:
     return f"{spread.median * unit:.2f} ({spread.low * unit:.2f}-{spread.high * unit:.2f})"

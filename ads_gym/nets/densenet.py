@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig, Stem
 from ads_gym.topology import BoolArray, Scope, Topology
+from ads_gym.torch_state import check_process
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -146,7 +147,11 @@ def uninitialised(build: Callable[[str], Network]) -> Network:
 
     Args:
         build: makes the network on the device that it is given.
+
+    Raises:
+        ForkedProcess: this process was made by fork and would hang.
     """
+    check_process()
     with torch.inference_mode(False):
         return build("meta").to_empty(device="cpu")
 

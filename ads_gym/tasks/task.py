@@ -84,9 +84,12 @@ class SupernetTask(Task):
 
         Raises:
             NotFound, DamagedFile, InvalidValue: as `data.splits.load_splits`; or data that the network does not fit.
+            ForkedProcess: this process was made by fork and would hang.
         """
         from ads_gym.data.splits import kept_splits
+        from ads_gym.torch_state import check_process
 
+        check_process()
         spec = self.data
         found = kept_splits(spec, self.data_root)[Split(split)]
         largest = int(found.labels.max())

@@ -142,10 +142,6 @@ def compare(name: str, setting: Setting, small: bool) -> list[Row]:
         rivals |= {f"pruned, {kind}": "smaller network (ours)", f"plain, {kind}": "smaller network, plainly written"}
         rivals |= {"alone": "ours, one mask at a time"} if kind == "neighbours" else {}
         for rival, name_of_rival in rivals.items():
-            work = alone if rival == "alone" else few
-            rows.append(
-                Row(
-                    f"{count} {NAMES[kind]}, {what}", name_of_rival, seconds[kind], seconds[rival], count, work, "masks"
-                )
-            )
+            works = count, alone if rival == "alone" else few, "masks"
+            rows.append(Row(f"{count} {NAMES[kind]}, {what}", name_of_rival, seconds[kind], seconds[rival], *works))
     return rows
