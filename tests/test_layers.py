@@ -99,4 +99,4 @@ def test_no_import_goes_in_a_circle():
 
 
 def test_an_arrow_in_a_function_counts():
-    assert "ads_gym.nets.sparse" in GRAPH["ads_gym.tasks.task"]
+    assert "ads_gym.nets.sparse" in GRAPH["ads_gym.tasks.supernet"]

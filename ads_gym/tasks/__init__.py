@@ -3,6 +3,6 @@
 from ads_gym.data.paths import tasks_home
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED, PlantedTask
-from ads_gym.tasks.task import SupernetTask, TaskEntry, save_task, task_names
+from ads_gym.tasks.supernet import SupernetTask, TaskEntry, save_task, task_names
 
 __all__ = ["PLANTED", "PlantedTask", "SupernetTask", "Task", "TaskEntry", "save_task", "task_names", "tasks_home"]
