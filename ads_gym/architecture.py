@@ -1,4 +1,4 @@
-"""What a network is, without its weights: the configuration of a DenseNet, and which skip connections it keeps.
+"""A network without its weights: the configuration of a DenseNet, and the mask of the skip connections that it keeps.
 
 numpy only: whoever plays on planted rewards needs no torch.
 """

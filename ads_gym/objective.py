@@ -1,4 +1,4 @@
-"""The objective of a search: the reward of an architecture's metrics minus the price of its cost."""
+"""The objective of a search: reward of the metrics minus cost weight times relative cost."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A problem: which skip connections are decided, what they cost, what may be spent, and how a mask is scored.
+"""A search problem: the connections to decide, their cost and the limit on it, the evaluator, the objective.
 
 Made once, by `make_problem`, and handed to whoever needs it: an environment, an optimiser, a search.
 Shapes: E skip connections, n masks.

@@ -1,4 +1,4 @@
-"""Tables on the terminal: numbers are never cut, text is shown as it is."""
+"""Print plain-text tables on the terminal, without cutting numbers."""
 
 from collections.abc import Sequence
 

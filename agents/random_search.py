@@ -1,4 +1,4 @@
-"""Random search: the baseline of every agent."""
+"""Random search: random masks of random density, the baseline that every agent must beat."""
 
 from collections.abc import Sequence
 

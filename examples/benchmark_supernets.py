@@ -22,7 +22,7 @@ from ads_gym.data.splits import Split
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import build_sparse
-from ads_gym.supernets import SPREAD_COSTS, spread
+from ads_gym.supernet_training import SPREAD_COSTS, spread
 from ads_gym.tasks import Task
 
 

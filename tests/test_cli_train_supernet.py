@@ -80,7 +80,7 @@ def test_a_killed_training_does_not_go_on_with_other_data(place):
 
     from ads_gym.data.splits import default_spec
     from ads_gym.nets.training import Recipe
-    from ads_gym.supernets import SupernetSettings, train_supernet
+    from ads_gym.supernet_training import SupernetSettings, train_supernet
 
     def train(progress=None):
         config = DenseNetConfig((2, 2), 2, 4, image_shape=(1, 8, 8), classes=2)
@@ -100,7 +100,7 @@ def test_a_killed_training_does_not_go_on_with_other_data(place):
 
 
 def test_no_skip_connection_is_said_before_training(run, place, monkeypatch):
-    from ads_gym import supernets
+    from ads_gym import supernet_training as supernets
 
     monkeypatch.setattr(supernets, "fit", lambda *_: pytest.fail("trained"))
     refused(run(*TRAIN, "--blocks", "1,1", "--out", "task"), "no skip connection", "two layers")

@@ -11,7 +11,7 @@ LAYERS = [  # of modules and packages, from the top; a layer imports from those 
     {"runs"},
     {"agents"},
     {"envs"},
-    {"supernets"},
+    {"supernet_training"},
     {"problem"},
     {"objective"},
     {"tasks"},

@@ -1,4 +1,4 @@
-"""The program that the commands belong to, and how it answers errors."""
+"""The root command and its error handling."""
 
 import sys
 import traceback

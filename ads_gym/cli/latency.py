@@ -1,4 +1,4 @@
-"""`ads-gym latency`."""
+"""`ads-gym latency`: time a sparse network beside the dense one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

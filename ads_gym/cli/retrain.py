@@ -1,4 +1,4 @@
-"""`ads-gym retrain`."""
+"""`ads-gym retrain`: train the found and the dense network, and test both."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`ads-gym search`."""
+"""`ads-gym search`: let an agent search, and print the result."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ads-gym show`, `tasks` and `agents`: what there is."""
+"""`ads-gym show`, `tasks` and `agents`: show an architecture, list tasks and agents."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

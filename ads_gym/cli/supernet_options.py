@@ -13,7 +13,7 @@ from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout, Recipe
-from ads_gym.supernets import SupernetSettings, check_settings
+from ads_gym.supernet_training import SupernetSettings, check_settings
 from ads_gym.tasks import PLANTED, tasks_home
 from ads_gym.tasks.presets import Preset, find_preset
 

@@ -1,4 +1,4 @@
-"""`ads-gym throughput`."""
+"""`ads-gym throughput`: masks a second that a task's evaluator scores on this machine."""
 
 from typing import TYPE_CHECKING, Annotated
 

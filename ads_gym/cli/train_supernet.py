@@ -1,4 +1,4 @@
-"""`ads-gym train-supernet`."""
+"""`ads-gym train-supernet`: train a supernet, which makes a task."""
 
 import shlex
 from pathlib import Path
@@ -88,7 +88,7 @@ def train_supernet(  # noqa: PLR0913 - an option each
 
     with EpochBar("reading data") as bar:
         from ads_gym.cli.supernet_options import read_options
-        from ads_gym.supernets import train_supernet as make_task
+        from ads_gym.supernet_training import train_supernet as make_task
 
         name, folder, settings = read_options(task, data, out, data_root, options)
         epochs = settings.recipe.epochs

@@ -1,4 +1,4 @@
-"""The data sets that have a name: scikit-learn's digits, and four that lie in torchvision's folder layouts.
+"""Built-in data sets: digits from scikit-learn; Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN in torchvision's layout.
 
 torchvision checks the md5 of CIFAR's and SVHN's files before it reads them, and so do we, which tells a missing file
 from a damaged one: a hostile pickle in their place is refused unread.

@@ -1,4 +1,4 @@
-"""Where things lie on this computer: trained tasks and data. Nothing here is created or read, only named."""
+"""Folders of trained tasks and of data sets on this computer."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Sparsifying a DenseNet as an environment. The docstring of `DenseNetSparsifyEnv` is its specification."""
+"""`DenseNetSparsifyEnv`: the Gymnasium environment; its docstring is the specification."""
 
 import inspect
 from collections.abc import Mapping, Sequence

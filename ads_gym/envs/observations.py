@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ads_gym.envs.episode import Episode, Rules
-from ads_gym.envs.episodes import Episodes, Outcomes
+from ads_gym.envs.vector_episodes import Episodes, Outcomes
 from ads_gym.errors import unknown_name
 from ads_gym.objective import MAX_COST_WEIGHT
 from ads_gym.topology import UNDECIDED, Int8Array, IntArray

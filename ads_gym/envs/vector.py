@@ -9,7 +9,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from ads_gym.envs.env import DenseNetSparsifyEnv
-from ads_gym.envs.episodes import Episodes
+from ads_gym.envs.vector_episodes import Episodes
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 

@@ -1,1 +1,1 @@
-"""Evaluators: masks in, metrics out. They wrap each other."""
+"""Evaluators: they compute the metrics of masks."""

@@ -1,4 +1,4 @@
-"""What an evaluator is: masks in, metrics out; and what evaluators are composed of."""
+"""Evaluator interface (masks in, metrics out), and base classes of evaluators and of their wrappers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

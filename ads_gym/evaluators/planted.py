@@ -1,4 +1,4 @@
-"""A hidden mask to find: accuracy is agreement with it. No network, no data, no torch; the optimum is known.
+"""Planted evaluator: accuracy is agreement with a hidden mask, so the optimum is known. No network, no torch.
 
 For tests, as an identity environment is: an agent that learns does so here in seconds.
 """

@@ -1,4 +1,4 @@
-"""Every evaluation ever paid for, in an SQLite file: looked up before it is paid, committed before it is handed on."""
+"""Persistent store of evaluations in SQLite: metrics are committed before they are returned."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple

@@ -1,4 +1,4 @@
-"""Compute accuracy, soft accuracy and loss from logits, or of a network on images."""
+"""Accuracy, soft accuracy (mean probability of the true class) and loss of logits, or of a network on images."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What a task is; each kind of task says what it has."""
+"""Abstract base class of tasks: a network config and an evaluator of its architectures, under a name."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The recurrent policy of the seed paper: an LSTM that learns by policy gradient."""
+"""The recurrent policy: an LSTM trained by policy gradient."""

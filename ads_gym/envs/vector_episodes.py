@@ -1,4 +1,4 @@
-"""Vectorised episodes: each behaves as an `Episode` does, to the bit, without a Python loop over episodes.
+"""Vectorised episodes: bit-identical to `Episode`, without a Python loop over episodes.
 
 Shapes: n episodes, E skip connections, S slots (the bits of one action), G turns that an episode has at most. Index E
 stands for "none": every table has an entry for it that costs nothing and that nobody reads. numpy only.

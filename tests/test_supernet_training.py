@@ -9,7 +9,7 @@ from ads_gym.data.splits import Split, default_spec
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.training import Recipe
-from ads_gym.supernets import SPREAD_COSTS, SupernetSettings, train_supernet
+from ads_gym.supernet_training import SPREAD_COSTS, SupernetSettings, train_supernet
 from ads_gym.tasks import Task
 
 CONFIG = DenseNetConfig((3, 3), 4, 6, image_shape=(1, 8, 8))
@@ -78,7 +78,7 @@ def test_a_killed_training_goes_on(tmp_path):
 
 
 def test_a_kill_while_the_spread_is_measured_does_not_cost_the_training(tmp_path, monkeypatch):
-    from ads_gym import supernets
+    from ads_gym import supernet_training as supernets
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
@@ -92,7 +92,7 @@ def test_a_kill_while_the_spread_is_measured_does_not_cost_the_training(tmp_path
 
 
 def test_training_does_not_read_test(tmp_path, monkeypatch):
-    from ads_gym import supernets
+    from ads_gym import supernet_training as supernets
 
     real = supernets.load_splits
 
