@@ -1,5 +1,6 @@
 """How tests run the command line: in this process, or in one of its own."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from ads_gym.cli import main
+from ads_gym.runs.record import Row, RunRecord
 
 PROGRAM = Path(sys.executable).with_name("ads-gym")
 
@@ -34,3 +36,16 @@ def run_program(*arguments, **keywords):
     command = [PROGRAM, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **keywords)
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The recorded evaluations of the run in a folder."""
+    with RunRecord(folder / "record.sqlite") as record:
+        fingerprints = record.database.rows("SELECT DISTINCT fingerprint FROM history")
+        assert len(fingerprints) <= 1
+        return record.history(*fingerprints[0]) if fingerprints else []
+
+
+def read_manifest(folder: Path) -> dict:
+    """The manifest of the run in a folder."""
+    return json.loads((folder / "manifest.json").read_text())

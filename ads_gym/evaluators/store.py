@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from ads_gym import files
 from ads_gym.database import IN_MEMORY, Database, Schema
 from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, EvaluatorWrapper, Metrics
 from ads_gym.topology import BoolArray
@@ -38,8 +39,8 @@ class EvaluationStore:
     schema = Schema("store", 0x41445347, 1, (EVALUATIONS,))  # "ADSG"
 
     def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
-        self.database = Database(path, self.schema)
+        self.path = IN_MEMORY if path == IN_MEMORY else str(files.resolve(path))
+        self.database = Database(self.path, self.schema)
 
     def read(self, fingerprint: str, masks: Iterable[bytes]) -> dict[bytes, Metrics]:
         """Return the metrics of those masks (as `Topology.key` writes them) that are stored."""

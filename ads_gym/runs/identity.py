@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ads_gym import files
 from ads_gym.agents.registry import Kind, LoadedAgent
@@ -17,14 +19,7 @@ from ads_gym.problem import Problem
 from ads_gym.runs.source import source_digest, stable_name
 
 Parts = Mapping[str, Any]  # as JSON holds it
-DIGESTS = {
-    "weights",
-    "data",
-    "settings",
-    "evaluator",
-    "agent's code",
-    "reward's code",
-}  # parts whose values say nothing
+DIGESTS = {"weights", "data", "settings", "evaluator", "agent's code", "reward's code", "files that options name"}
 
 
 @dataclass(frozen=True)
@@ -34,11 +29,11 @@ class Identity:
     Args:
         parts: by name, as JSON holds them: what is solved ("weights", "data", "reward", ...), by whom ("agent",
             "agent's code", ...), and the seed.
-        unnamed: objects among them that no name stands for; what another process has in their place may be another.
+        unnamed: "agent" or "reward" -> the object's own name, where no name stands for it in another process.
     """
 
     parts: Parts
-    unnamed: tuple[str, ...] = ()
+    unnamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -77,35 +72,36 @@ def identify(
     Raises:
         InvalidValue: an option that JSON cannot hold.
     """
-    unnamed: list[str] = []
+    unnamed: dict[str, str] = {}
     parts: dict[str, Any] = dict(provenance(problem.evaluator))
     parts |= {"scope": str(problem.topology.scope), "cost weight": problem.objective.weight}
     parts["limit in MACs"] = problem.macs_limit
     parts |= _code("reward", problem.objective.function, reward, unnamed)
     parts |= _code("agent", player.make, agent, unnamed)
     parts["agent's options"] = _plain(options)
-    if contents := {name: _content(value) for name, value in options.items() if _is_file(value)}:
+    if contents := {name: _content(name) for name in _strings(parts["agent's options"]) if _is_file(name)}:
         parts["files that options name"] = contents
     if player.kind is not Kind.OPTIMISER:
         parts |= {"decision": decision, "observation": player.observation, "environments": player.num_envs}
-    return Identity(parts | {"seed": seed}, tuple(unnamed))
+    return Identity(parts | {"seed": seed}, unnamed)
 
 
-def _code(what: str, value: Callable[..., Any], given: object, unnamed: list[str]) -> dict[str, Any]:
+def _code(what: str, value: Callable[..., Any], given: object, unnamed: dict[str, str]) -> dict[str, Any]:
     """Name and source of a class or function that was given by a name, or as it is."""
     name = given if isinstance(given, str) else stable_name(value)
     if name is None:
-        name = object_name(value)
-        unnamed.append(f"{what} {name}")
+        name = unnamed[what] = object_name(value)
     digest = source_digest(value, name if ":" in name else None)
     return {what: name} | ({} if digest is None else {f"{what}'s code": digest})
 
 
 def _plain(options: Mapping[str, Any]) -> Any:
-    """Options as JSON holds them; a class or function by its name."""
+    """Options as JSON holds them; a class or function by its name, a path as a string, a numpy number as a number."""
 
-    def named(value: object) -> str:
-        name = stable_name(value)
+    def named(value: object) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        name = str(value) if isinstance(value, Path) else stable_name(value)
         if name is None:
             raise TypeError(f"got {value!r:.80}")
         return name
@@ -116,10 +112,19 @@ def _plain(options: Mapping[str, Any]) -> Any:
         raise InvalidValue(f"the options of an agent must be numbers, strings and such: {error}.") from error
 
 
-def _is_file(value: object) -> bool:
+def _strings(value: Any) -> Iterator[str]:
+    """All strings in options, in lists and objects too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _is_file(value: str) -> bool:
     try:
-        return isinstance(value, str | Path) and Path(value).is_file()
-    except (OSError, ValueError):  # too long for a path, or a null character in it
+        return files.resolve(value).is_file()
+    except (OSError, ValueError):  # no home folder, too long for a path, or a null character in it
         return False
 
 

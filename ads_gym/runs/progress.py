@@ -1,6 +1,7 @@
 """The progress of a search: a line on the terminal, lines now and then elsewhere, and scalars for TensorBoard."""
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,8 +113,17 @@ class Scalars:
             self._writer.flush()
 
     def __enter__(self) -> Self:
+        self._excepthook, threading.excepthook = threading.excepthook, self._hide_errors_of_writer
         return self
 
     def __exit__(self, *_: object) -> None:
-        with file_errors(self._folder, "written"):
-            self._writer.close()
+        try:
+            with file_errors(self._folder, "written"):
+                self._writer.close()
+        finally:
+            threading.excepthook = self._excepthook
+
+    def _hide_errors_of_writer(self, arguments: threading.ExceptHookArgs) -> None:
+        """Print no traceback of TensorBoard's thread: our next call of the writer raises the same error."""
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            self._excepthook(arguments)

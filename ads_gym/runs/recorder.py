@@ -71,6 +71,11 @@ class Recorder(EvaluatorWrapper):
         self._asked: set[bytes] = set()  # by this process
         self._check_objective()
 
+    @property
+    def next_to_repeat(self) -> int | None:
+        """Number of the first recorded evaluation that was not asked for again yet; None: all were."""
+        return len(self.rows) - len(self._to_repeat) + 1 if self._to_repeat else None
+
     def check(self) -> None:
         """Do nothing while the run goes on.
 
@@ -121,6 +126,7 @@ class Recorder(EvaluatorWrapper):
             return
         if self._to_repeat.pop() != key:
             number = len(self.rows) - len(self._to_repeat)
+            self._on_difference(number)
             self._to_repeat.clear()
             warnings.warn(
                 f"the agent does not repeat itself: evaluation {number} is another than the one recorded in "
@@ -129,10 +135,10 @@ class Recorder(EvaluatorWrapper):
                 RunWarning,
                 stacklevel=2,
             )
-            self._on_difference(number)
 
     def _pay(self, new: dict[bytes, tuple[BoolArray, int]]) -> None:
         """Evaluate and record."""
+        _ = self._objective.cost_weight  # the first time, "even" has dense and chain evaluated and stored
         start = time.perf_counter()
         metrics = self.record.read(self.fingerprint, new)  # of the dense network, or a mask of an earlier table
         missing = {key: mask for key, (mask, _) in new.items() if key not in metrics}

@@ -124,7 +124,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     try:
         identity = identify(problem, reward, player, agent, options, str(job.decision), seed)
         folder = run_folder(job, identity, run)
-        if restart and folder.read() is not None:
+        if restart and files.exists(folder.manifest):  # one that cannot be read is set aside too
             with files.locked(folder.path, "searching"):
                 folder.set_aside()
         if (stored := stored_result(folder, identity, problem, evaluations, seed)) is not None:
@@ -176,7 +176,7 @@ def run_folder(job: Job, identity: Identity, run: str | Path | None) -> RunFolde
         return RunFolder(files.resolve(run))
     if identity.unnamed:
         raise InvalidValue(
-            f"{' and '.join(identity.unnamed)} cannot be told from others of that name by another process: name a run "
+            f"{' and '.join(map(' '.join, identity.unnamed.items()))} cannot be told from others of that name by another process: name a run "
             "folder (run=...), or use a class or function at the top of a module."
         )
     return default_folder(job.problem.name, job.agent.name, job.seed, identity)
@@ -190,6 +190,7 @@ class OpenRun:
     job: Job
     manifest: Manifest
     problem: Problem  # its evaluator looks up and stores metrics, and counts no evaluations
+    may_differ: bool  # whether a replay may ask for other masks than the record has
     record: RunRecord
     rows: list[Row]
     stopped_by: StoppedBy = StoppedBy.AGENT
@@ -199,6 +200,20 @@ class OpenRun:
         """Change entries of the manifest."""
         self.manifest = replace(self.manifest, **changes)
         self.folder.write(self.manifest)
+
+    def differ(self, number: int) -> None:
+        """Note the first evaluation that a replay did not repeat.
+
+        Raises:
+            InvalidValue: the agent may be another one than the record's, for no name stands for it.
+        """
+        if not self.may_differ:
+            raise InvalidValue(
+                f"evaluation {number} in {self.folder.path} is of another mask than this agent asks for, and no name "
+                f"tells whether {self.job.agent.name} is the agent that it was recorded for: give another run folder, "
+                "or restart (restart=True), which keeps the old one under another name."
+            )
+        self.write(differs_at=self.manifest.differs_at or number)
 
     def write_best(self, best: Row) -> None:
         """Write the best architecture so far."""
@@ -225,7 +240,7 @@ def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) 
         opened = None
         try:
             with RunRecord(folder.record) as record:
-                opened = _opened(folder, job, manifest, record, evaluations)
+                opened = _opened(folder, job, manifest, identity, record, evaluations)
                 yield opened
         except AdsGymError:
             if begins and not (opened and opened.rows):
@@ -238,10 +253,13 @@ def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) 
                     files.write_file(folder.history, to_csv(opened.rows))
 
 
-def _opened(folder: RunFolder, job: Job, manifest: Manifest, record: RunRecord, evaluations: int) -> OpenRun:
+def _opened(
+    folder: RunFolder, job: Job, manifest: Manifest, identity: Identity, record: RunRecord, evaluations: int
+) -> OpenRun:
     stored = StoredEvaluator(job.problem.evaluator, record)
     problem = replace(job.problem, evaluator=stored, objective=replace(job.problem.objective, evaluator=stored))
-    opened = OpenRun(folder, job, manifest, problem, record, record.history(stored.fingerprint))
+    may_differ = "agent" not in identity.unnamed
+    opened = OpenRun(folder, job, manifest, problem, may_differ, record, record.history(stored.fingerprint))
     if len(opened.rows) > evaluations:
         raise InvalidValue(
             f"the run in {folder.path} has {len(opened.rows)} evaluations, more than the {evaluations} asked for, and "
@@ -262,19 +280,16 @@ def play(run: OpenRun, progress: bool) -> None:
     """Let the agent search from its first step until the budget is spent; the record answers what it has already."""
     budget = run.manifest.budget
     with Scalars(run.folder.tensorboard) as scalars, ProgressLine(budget, len(run.rows), progress) as line:
-        recorder = Recorder(
-            run.problem,
-            run.record,
-            budget,
-            on_rows=watch(run, scalars, line),
-            on_difference=lambda number: run.write(differs_at=run.manifest.differs_at or number),
-        )
+        paid = replace(run.problem, evaluator=run.job.problem.evaluator)  # the recorder itself stores what it gives
+        recorder = Recorder(paid, run.record, budget, on_rows=watch(run, scalars, line), on_difference=run.differ)
         run.rows = recorder.rows
         problem = replace(run.problem, evaluator=recorder)
         try:
             (optimise if run.job.agent.kind is Kind.OPTIMISER else step_environment)(run, problem, recorder)
         finally:
             run.episodes = recorder.episodes
+    if recorder.next_to_repeat is not None and not run.may_differ:
+        run.differ(recorder.next_to_repeat)
     run.stopped_by = recorder.stopped_by or StoppedBy.AGENT
 
 

@@ -12,21 +12,19 @@ from rich.console import Console
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import StorageError
 from ads_gym.evaluators.planted import PlantedEvaluator
-from ads_gym.nets.cost import CostTable
+from ads_gym.problem import make_problem
+from ads_gym.runs import progress
 from ads_gym.runs.comparison import compare, masks_that_cost
-from ads_gym.runs.history import Row, best_of
 from ads_gym.runs.progress import ProgressLine, Scalars
+from ads_gym.runs.record import Row, best_of
 from ads_gym.runs.recorder import StoppedBy
 from ads_gym.runs.report import accuracy_against_macs, adjacency, best_so_far, draw_pictures, pareto_front, print_result
-from ads_gym.runs.result import SearchResult
+from ads_gym.runs.result import SearchResult, Stored
 
 CONFIG = DenseNetConfig((6, 6, 6), growth=4)
 PLANTED = PlantedEvaluator(CONFIG)
-COST = CostTable(CONFIG)
-
-
-def score(metrics):
-    return metrics.accuracy - 0.5 * metrics.relative_cost
+PROBLEM = make_problem(evaluator=PLANTED, cost_weight=0.5)
+COST = PROBLEM.cost
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def rows():
     rng = np.random.default_rng(0)
     masks = rng.random((200, 45)) < rng.random((200, 1))
     return [
-        Row(index, PLANTED.topology.key(mask), metrics, score(metrics), index, 0.1)
+        Row(index, PLANTED.topology.key(mask), metrics, PROBLEM.objective(metrics), index, 0.1)
         for index, (mask, metrics) in enumerate(zip(masks, PLANTED.evaluate(masks), strict=True), start=1)
     ]
 
@@ -43,9 +41,9 @@ def rows():
 def result(tmp_path, rows):
     best = best_of(rows)
     mask = PLANTED.topology.mask(best.mask)
-    table = compare(PLANTED, COST, score, mask, seed=0)
+    table = compare(PROBLEM, mask, seed=0)
     architecture = Architecture(CONFIG, mask)
-    return SearchResult(tmp_path, architecture, best.metrics, best.reward, 200, 321, StoppedBy.EVALUATIONS, table)
+    return SearchResult(tmp_path, architecture, best.metrics, best.objective, 200, 321, StoppedBy.EVALUATIONS, table)
 
 
 def printed(result, width=80):
@@ -60,7 +58,7 @@ def test_the_table_shows_every_number_whole_at_80_columns(result, tmp_path):
     lines = text.splitlines()
     for line in result.table:
         row = next(text for text in lines if text.split()[:1] == [line.name])
-        assert [f"{line.reward:.4f}", f"{line.relative_macs:.3f}", f"{line.parameters:,.0f}"] == [
+        assert [f"{line.objective:.4f}", f"{line.relative_macs:.3f}", f"{line.parameters:,.0f}"] == [
             row.split()[index] for index in (1, 5, 7)
         ]
     assert "200 evaluations in 321 episodes" in text
@@ -99,10 +97,10 @@ def test_the_front_is_what_none_beats(rows):
 def test_pictures_show_what_they_say(rows, result):
     axes = best_so_far(rows, result.table).axes[0]
     curve = axes.lines[1].get_ydata()
-    assert curve[-1] == result.reward
+    assert curve[-1] == result.objective
     assert (np.diff(curve) >= 0).all()
     labels = [text.get_text() for text in accuracy_against_macs(rows, result.table).axes[0].get_legend().get_texts()]
-    assert labels == ["each", "front", "dense", "chain", "random", "best reward"]
+    assert labels == ["each", "front", "dense", "chain", "random", "best objective"]
     dense, best = adjacency(result.architecture).axes
     assert not np.array_equal(dense.images[0].get_array(), best.images[0].get_array())
     assert f"{result.architecture.mask.mean():.0%}" in best.get_title()
@@ -120,11 +118,24 @@ def test_pictures_are_written(rows, result, tmp_path):
 
 
 def test_a_result_reads_back(result):
-    assert SearchResult.from_dict(result.folder, result.to_dict()) == result
+    stored = Stored("2024-05-06T07:08:09+00:00", 200)
+    assert SearchResult.from_dict(result.folder, result.to_dict(), stored) == replace(result, stored=stored)
+
+
+def test_a_stored_result_says_so_with_date_and_size(result):
+    assert "Stored" not in printed(result, 200)
+    stored = Stored("2024-05-06T07:08:09+00:00", 200)
+    first, *_ = printed(replace(result, stored=stored), 80).splitlines()
+    assert first == (
+        f"Stored result of 2024-05-06T07:08:09+00:00, 200 evaluations, in {result.folder}. --restart plays it again."
+    )
+    shorter = printed(replace(result, evaluations=20, stored=stored), 80).splitlines()[0]
+    assert "200 evaluations, of which the first 20 are shown" in shorter
 
 
 def test_tensorboard_reads_the_scalars(rows, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     with Scalars(tmp_path / "tb") as scalars:
         scalars.write(rows[:10], rows[3])
@@ -133,10 +144,14 @@ def test_tensorboard_reads_the_scalars(rows, tmp_path):
         scalars.write(rows[20:25], rows[12])
     events = EventAccumulator(str(tmp_path / "tb"))
     events.Reload()
-    assert [event.step for event in events.Scalars("search/accuracy")] == list(range(1, 26))
-    assert events.Scalars("search/accuracy")[7].value == pytest.approx(rows[7].metrics.accuracy)
-    assert events.Scalars("search/best/reward")[-1].value == pytest.approx(rows[12].reward)
-    assert events.Scalars("search/relative_macs")[0].value == pytest.approx(rows[0].metrics.relative_macs)
+
+    def value(tag, index):
+        return float(make_ndarray(events.Tensors(f"search/{tag}")[index].tensor_proto))
+
+    assert [event.step for event in events.Tensors("search/accuracy")] == list(range(1, 26))
+    assert value("accuracy", 7) == pytest.approx(rows[7].metrics.accuracy)
+    assert value("best/objective", -1) == pytest.approx(rows[12].objective)
+    assert value("relative_macs", 0) == pytest.approx(rows[0].metrics.relative_macs)
     (tmp_path / "file").touch()
     with pytest.raises(StorageError):
         Scalars(Path(tmp_path / "file"))
@@ -150,7 +165,7 @@ def test_the_progress_line_tells_best_rate_and_time_left(rows, monkeypatch, caps
         line.update(190, rows[5])
         line.update(200, rows[5])
     best = rows[5].metrics
-    told = f"best {rows[5].reward:.4f}  accuracy {best.accuracy:.3f}  MACs {best.relative_macs:.3f}"
+    told = f"best {rows[5].objective:.4f}  accuracy {best.accuracy:.3f}  MACs {best.relative_macs:.3f}"
     lines = [re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", capsys.readouterr().err)]
     assert any(line.startswith(f"{told}  190/200 evaluations  ") and line.rstrip().endswith(" left") for line in lines)
     assert any(re.search(r"200/200 evaluations  [\d.]+/s  0:00 left$", line.rstrip()) for line in lines)
@@ -168,9 +183,24 @@ def test_a_run_that_goes_on_is_timed_from_its_first_new_evaluation(rows, monkeyp
     assert 20 < rate <= 100
 
 
-def test_the_progress_line_is_silent_where_nobody_looks(rows, monkeypatch, capsys):
-    with ProgressLine(200, 0) as line:  # stderr is no terminal here
-        line.update(200, rows[5])
+def test_a_search_prints_plain_lines_where_stderr_is_no_terminal(rows, monkeypatch, capsys):
+    with ProgressLine(200, 0) as line:
+        line.update(150, rows[5])
+        assert capsys.readouterr().err == ""  # a quick one says nothing
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.2)
+    with ProgressLine(200, 0) as line:
+        line.update(10, rows[5])
+        time.sleep(0.25)
+        line.update(20, rows[5])
+        line.update(21, rows[5])
+    metrics = rows[5].metrics
+    told = f"best {rows[5].objective:.4f}  accuracy {metrics.accuracy:.3f}  MACs {metrics.relative_macs:.3f}"
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"{re.escape(told)}  20/200 evaluations  [\d.]+/s  \d+:\d\d left", printed)
+
+
+def test_the_progress_line_is_silent_where_it_is_not_wanted(rows, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
     with ProgressLine(200, 0, shown=False) as line:
         line.update(200, rows[5])
