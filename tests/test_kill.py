@@ -35,8 +35,7 @@ def planted(task, scope):
     return Logged(PlantedEvaluator(task.config, scope, "pairwise", 1), 0.003)
 
 def inherited(task, scope):
-    from ads_gym.evaluators.inherited import InheritedEvaluator
-    return Logged(InheritedEvaluator.of(task, scope), 0.0)
+    return Logged(task.evaluator(scope), 0.0)
 
 def climber(env, seed):
     import numpy as np

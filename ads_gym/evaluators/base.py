@@ -44,6 +44,8 @@ class Evaluator(Protocol):
 
 def provenance(evaluator: Evaluator) -> dict[str, str]:
     """What the metrics of `evaluator` depend on, by name: its `provenance` if it has one, else its fingerprint."""
+    while isinstance(evaluator, EvaluatorWrapper):
+        evaluator = evaluator.inner
     found: dict[str, str] | None = getattr(evaluator, "provenance", None)
     return {"evaluator": evaluator.fingerprint} if found is None else dict(found)
 
