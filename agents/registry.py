@@ -20,7 +20,8 @@ from ads_gym.imports import import_object, object_name
 
 GROUP = "ads_gym.agents"  # of entry points
 RENAMED = {
-    "reinforce": "recurrent (its policy by itself), bayes (its Gaussian process by itself) and hybrid (both in turn)"
+    "reinforce": "recurrent (its policy by itself) and bayes (its Gaussian process by itself)",
+    "hybrid": "recurrent (its policy by itself) and bayes (its Gaussian process by itself)",
 }
 
 

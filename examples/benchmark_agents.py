@@ -24,7 +24,7 @@ from compare.agents import table
 
 import ads_gym
 
-AGENTS = ["recurrent", "bayes", "hybrid", "bernoulli", "local", "random"]
+AGENTS = ["recurrent", "bayes", "bernoulli", "local", "random"]
 REFERENCES = ["bayes", "bernoulli"]
 PLACES = {"digits": ("digits", None), "digits within 0.6": ("digits", 0.6), "planted-198": ("planted-198", None)}
 RESULTS = Path("results")

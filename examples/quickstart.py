@@ -24,7 +24,7 @@ def play() -> None:
 
 def search() -> ads_gym.SearchResult:
     """64 networks, where the command `ads-gym search` tries 512. Called again, it shows what it found."""
-    result = ads_gym.search("digits", agent="recurrent", evaluations=64)
+    result = ads_gym.search("digits", agent="bayes", evaluations=64)
     for line in result.table:
         macs = f"{line.relative_macs:.0%} of the MACs"
         print(f"{line.name:<7} objective {line.objective:.3f}  accuracy {line.accuracy:.3f}  {macs}")

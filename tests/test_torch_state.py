@@ -25,7 +25,7 @@ from ads_gym.nets.sparse import build_sparse, calibrate, fold, save
 from ads_gym.tasks import Task
 
 CPU = torch.device("cpu")
-BF16 = DenseNetConfig((3, 4), 16, 32, "conv3", image_shape=(3, 16, 16))  # wide enough for bfloat16 products
+WIDE = DenseNetConfig((3, 4), 16, 32, "conv3", image_shape=(3, 16, 16))  # so wide that bfloat16 would be used
 
 
 @contextlib.contextmanager
@@ -166,11 +166,18 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-SUPERNETS = {config: trained_looking(config) for config in (BF16, KINDS[3])}
+SUPERNETS = {config: trained_looking(config) for config in (WIDE, KINDS[3])}
 IMAGES = {config: (random_images(config, 40, 1), random_images(config, 70, 2)) for config in SUPERNETS}
 
 
-def make(config=BF16, dtype=torch.float32):
+KINDS_OF_EVALUATOR = {
+    "wide": (WIDE, torch.float32),
+    "bottleneck": (KINDS[3], torch.float32),
+    "float64": (WIDE, torch.float64),
+}
+
+
+def make(config=WIDE, dtype=torch.float32):
     return InheritedEvaluator(SUPERNETS[config], *IMAGES[config], device="cpu", dtype=dtype)
 
 
@@ -183,17 +190,15 @@ def expected():
     """In a program that has set nothing."""
     before, found = torch.get_num_threads(), {}
     torch.set_num_threads(1)
-    for config in SUPERNETS:
-        for dtype in (torch.float32, torch.float64):
-            evaluator = make(config, dtype)
-            masks = masks_of(evaluator)
-            found[config, dtype] = evaluator.evaluate(masks), evaluator.logits(masks[0]), evaluator.fingerprint
+    for config, dtype in KINDS_OF_EVALUATOR.values():
+        evaluator = make(config, dtype)
+        masks = masks_of(evaluator)
+        found[config, dtype] = evaluator.evaluate(masks), evaluator.logits(masks[0]), evaluator.fingerprint
     torch.set_num_threads(before)
     return found
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("config", SUPERNETS, ids=["wide", "bottleneck"])
+@pytest.mark.parametrize(("config", "dtype"), KINDS_OF_EVALUATOR.values(), ids=KINDS_OF_EVALUATOR)
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_an_evaluator_does_not_depend_on_its_caller(context, config, dtype, threads, expected):
     made_before, made_within = make(config, dtype), None
@@ -365,8 +370,8 @@ def test_an_evaluator_pickles_as_its_arguments(threads):
 
 
 def test_later_training_of_the_supernet_changes_nothing():
-    supernet = trained_looking(BF16)
-    evaluator = InheritedEvaluator(supernet, *IMAGES[BF16], device="cpu")
+    supernet = trained_looking(WIDE)
+    evaluator = InheritedEvaluator(supernet, *IMAGES[WIDE], device="cpu")
     masks = masks_of(evaluator)
     expected = evaluator.evaluate(masks)
     with torch.no_grad():
@@ -377,7 +382,8 @@ def test_later_training_of_the_supernet_changes_nothing():
 
 FORKED = """
 import os, signal, sys
-import numpy as np, torch
+import gymnasium as gym, numpy as np, torch
+import ads_gym
 from ads_gym.errors import AdsGymError
 from ads_gym.tasks import Task
 
@@ -387,25 +393,34 @@ evaluator = task.evaluator(device="cpu")
 masks = np.random.default_rng(0).random((8, 45)) < 0.5
 expected = evaluator.evaluate(masks)
 torch.ones(10**6).exp_().sum()  # the application, on as many threads
-if os.fork() == 0:
+if sys.argv[2] == "AsyncVectorEnv":
+    signal.alarm(60)
+    envs = gym.make_vec("DenseNetSparsify-v0", 2, task="digits", device="cpu", vectorization_mode="async")
+    try:
+        envs.reset(seed=0)
+        print([bool(envs.step(np.ones(2, int))[2].all()) for _ in range(45)][-1])
+        envs.close()
+    except AdsGymError as error:  # of the child
+        print(error)
+elif os.fork() == 0:
     signal.alarm(30)
     try:
-        found = task.evaluator(device="cpu") if sys.argv[2] == "new" else evaluator
-        print(found.evaluate(masks) == expected)
+        print(evaluator.evaluate(masks) == expected)
     except AdsGymError as error:
         print(error)
     sys.stdout.flush()
     os._exit(0)
-os.wait()
+else:
+    os.wait()
 assert evaluator.evaluate(masks) == expected
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-@pytest.mark.parametrize("which", ["old", "new"])
+@pytest.mark.parametrize("way", ["fork", "AsyncVectorEnv"])
 @pytest.mark.parametrize(("number", "says"), [(1, "True"), (2, "start processes by spawn")])
-def test_a_forked_process_says_what_to_do_and_does_not_hang(number, says, which):
+def test_a_forked_process_says_what_to_do_and_does_not_hang(number, says, way):
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(number), which], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", FORKED, str(number), way], capture_output=True, text=True, timeout=120, check=True
     )
     assert says in done.stdout

@@ -11,7 +11,7 @@ from ads_gym.cli.options import AgentOption, DataRootOption, DeviceOption, TaskO
 def search(  # noqa: PLR0913 - an option each
     *,
     task: TaskOption = "digits",
-    agent: AgentOption = "recurrent",
+    agent: AgentOption = "bayes",
     agent_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the agent; may be given again.")
     ] = None,

@@ -52,7 +52,7 @@ MAX_SEED = 2**32 - 1  # what numpy, torch and Stable-Baselines3 all take
 
 def search(  # noqa: PLR0913 - its keywords are its user interface
     task: str | Path | Task = "digits",
-    agent: Any = "recurrent",
+    agent: Any = "bayes",
     evaluations: int = 512,
     *,
     seed: int = 0,

@@ -1,4 +1,4 @@
-"""The recurrent policy and the hybrid, as a whole."""
+"""The recurrent policy as a whole."""
 
 import json
 
@@ -8,12 +8,10 @@ import pytest
 from planted_problems import given_decisions, learn, planted, problem_of, single, vector
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from ads_gym.agents.bayes.agent import Bayes
-from ads_gym.agents.hybrid import Hybrid
 from ads_gym.agents.recurrent.agent import Recurrent
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, UnknownName
 
-POLICIES = [Recurrent, Hybrid]
+POLICIES = [Recurrent]
 
 
 def agreement(agent, envs, rounds):
@@ -49,34 +47,6 @@ def test_without_memory_given_decisions_cannot_be_followed():
     evaluator = planted(4, kind="given")
     agent = Recurrent(given_decisions(evaluator), seed=0, learning_rate=0.0).learn(2500 * 3)
     assert agreement(agent, given_decisions(evaluator), 25) < 0.65
-
-
-def test_where_decisions_are_given_the_hybrid_is_the_policy():
-    evaluator = planted(4, kind="given")
-    agents = [policy(given_decisions(evaluator), seed=0).learn(200 * 3) for policy in POLICIES]
-    for ours, theirs in zip(*(agent.policy.parameters() for agent in agents), strict=True):
-        np.testing.assert_array_equal(ours.detach(), theirs.detach())
-
-
-def test_the_surrogate_of_the_hybrid_saves_evaluations():
-    evaluators = {}
-    for policy in POLICIES:
-        problem, evaluators[policy] = problem_of(planted(6, 6, 6), 200)
-        learn(policy(vector(problem), seed=0))
-        assert len(evaluators[policy].history) == 200
-    best = {policy: max(each.accuracy for each in counted.metrics) for policy, counted in evaluators.items()}
-    assert best[Hybrid] == 1 > best[Recurrent]
-
-
-def test_the_hybrid_takes_turns():
-    """8 random masks, 8 episodes, then what Bayesian optimisation proposes from there."""
-    problem, counted = problem_of(planted(6, 6, 6), 24)
-    learn(Hybrid(vector(problem), seed=0, warmup=8))
-    first = counted.masks[:16]
-    bayes = Bayes(problem_of(planted(6, 6, 6))[0], seed=99)
-    bayes.observe(first, [metrics.accuracy for metrics in counted.metrics[:16]])
-    proposed = bayes.suggest(8, np.array(first[8:]))
-    np.testing.assert_array_equal(proposed, counted.masks[16 : 16 + len(proposed)])
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -193,13 +163,10 @@ def test_bad_options_are_refused(policy, options, kind, words):
     assert isinstance(caught.value, AdsGymError)
 
 
-def test_options_of_the_surrogate_are_the_hybrids():
+def test_an_unknown_option_is_refused():
     env = single(problem_of(planted(5, 5))[0])
-    assert Hybrid(env, surrogate_batches=0, kappa=0.0, starts=1).config.kappa == 0
     with pytest.raises(UnknownName, match="unknown option of agent recurrent: 'kappa'"):
         Recurrent(env, kappa=1.0)
-    with pytest.raises(InvalidValue, match="surrogate_batches must be a whole number of at least 0, got -1"):
-        Hybrid(env, surrogate_batches=-1)
 
 
 @pytest.mark.parametrize("settings", [{"decision": "layer"}, {"observation": "flat"}])
@@ -249,12 +216,6 @@ def test_a_loaded_policy_can_be_trained_further(trained, tmp_path):
     before = loaded.policy.logits.detach().clone()
     loaded.learn(100 * 20)
     assert (loaded.policy.logits.detach() != before).any()
-
-
-def test_a_hybrid_is_saved_too(tmp_path):
-    problem, _ = problem_of(planted(5, 5))
-    Hybrid(vector(problem), seed=0, kappa=2.0).save(tmp_path / "policy")
-    assert Hybrid.load(tmp_path / "policy", single(problem)).config.kappa == 2.0
 
 
 def test_policies_that_cannot_be_loaded(trained, tmp_path):

@@ -83,13 +83,12 @@ def test_ours_are_found_by_name():
     kinds = {name: find_agent(name).kind for name in agent_names()}
     optimisers = ["bayes", "bernoulli", "density", "local", "random"]
     assert sorted(name for name, kind in kinds.items() if kind is Kind.OPTIMISER) == optimisers
-    assert {name for name, kind in kinds.items() if kind is Kind.POLICY} == {"recurrent", "hybrid"}
-    for name in ("recurrent", "hybrid"):
-        assert (find_agent(name).num_envs, find_agent(name).observation) == (8, "matrix")
+    assert {name for name, kind in kinds.items() if kind is Kind.POLICY} == {"recurrent"}
+    assert (find_agent("recurrent").num_envs, find_agent("recurrent").observation) == (8, "matrix")
 
 
 def test_the_old_name_is_answered_with_its_successors():
-    with pytest.raises(UnknownName, match=r"'reinforce'.* recurrent .* bayes .* hybrid "):
+    with pytest.raises(UnknownName, match=r"'reinforce'.* recurrent .* bayes "):
         find_agent("reinforce")
 
 

@@ -10,8 +10,10 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
+from ads_gym.evaluators.base import EvaluatorWrapper, provenance
 from ads_gym.evaluators.decomposition import values_per_image
 from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.prefix_trie import Traversal
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.nets.cost import CostTable
@@ -282,6 +284,49 @@ def test_fingerprints_differ_where_metrics_may_differ():
     ]
     assert len({variant.fingerprint for variant in variants}) == len(variants)
     assert InheritedEvaluator(supernet, a, b, device="cpu").fingerprint == variants[0].fingerprint
+
+
+def test_provenance_names_what_metrics_depend_on(monkeypatch):
+    config = KINDS[0]
+    supernet, other = trained_looking(config), trained_looking(config, seed=1)
+    a, b, c = (random_images(config, 20, seed) for seed in range(3))
+    first = InheritedEvaluator(supernet, a, b, device="cpu")
+
+    def changed(evaluator):
+        assert evaluator.provenance.keys() == first.provenance.keys()
+        return {key for key, value in evaluator.provenance.items() if value != first.provenance[key]}
+
+    assert set(first.provenance) == {"weights", "data", "settings", "device", "torch", "cpu capability"}
+    assert provenance(first) == first.provenance == provenance(EvaluatorWrapper(first))
+    assert changed(InheritedEvaluator(other, a, b, device="cpu")) == {"weights"}
+    assert changed(InheritedEvaluator(supernet, c, b, device="cpu")) == {"data"}
+    assert changed(InheritedEvaluator(supernet, a, b, Scope.ALL, device="cpu")) == {"settings"}
+    assert changed(InheritedEvaluator(supernet, a, b, device="cpu", memory_limit=1)) == {"settings"}  # another chunk
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another one")
+    another = InheritedEvaluator(supernet, a, b, device="cpu")
+    assert changed(another) == {"cpu capability"} and another.fingerprint != first.fingerprint
+
+
+def test_on_a_gpu_provenance_depends_on_no_memory_size_and_no_processor():
+    evaluator = evaluator_of(KINDS[0])
+    arguments, evaluator.device = evaluator._arguments[:3], torch.device("cuda")
+    found = []
+    for evaluator._chunk in (100, 200):
+        found.append(evaluator._provenance(*arguments))
+    assert found[0] == found[1] and set(found[0]) == {"weights", "data", "settings", "device", "torch"}
+
+
+def test_an_evaluator_without_provenance_has_its_fingerprint():
+    planted = PlantedEvaluator(KINDS[0], Scope.LAYERS, "linear", 0)
+    assert provenance(planted) == {"evaluator": planted.fingerprint}
+
+
+def test_masks_are_checked_once_by_who_gets_them_from_outside():
+    evaluator = evaluator_of(KINDS[0])
+    masks = masks_of(evaluator.topology, 4)
+    assert evaluator.evaluate_checked(masks) == evaluator.evaluate(masks) == evaluator.evaluate(masks.astype(np.int8))
+    with pytest.raises(InvalidValue):
+        evaluator.evaluate(masks[:, 1:])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
