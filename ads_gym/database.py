@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from ads_gym import files
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
 
 IN_MEMORY = ":memory:"
@@ -39,7 +40,7 @@ class Database:
     """
 
     def __init__(self, path: str | Path, schema: Schema) -> None:
-        self.path, self._schema = str(path), schema
+        self.path, self._schema = path if path == IN_MEMORY else str(files.resolve(path)), schema
         with self.errors():
             if self.path == IN_MEMORY:
                 self.connection = _connect(IN_MEMORY)

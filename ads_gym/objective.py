@@ -128,6 +128,6 @@ def check_cost_weight(weight: object) -> float | str:
         number = float(weight)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = float("nan")
-    if isinstance(weight, bool) or not 0 <= number <= MAX_COST_WEIGHT:
+    if isinstance(weight, bool | np.bool_) or not 0 <= number <= MAX_COST_WEIGHT:
         raise InvalidValue(f"a cost weight is a number from 0 to {MAX_COST_WEIGHT:g} or 'even', got {weight!r}.")
     return number

@@ -169,7 +169,7 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     if store is not None and not isinstance(store, str | Path | EvaluationStore):
         raise InvalidValue(f"a store is a path or an EvaluationStore, got {store!r:.80}.")
     loaded = _load_task(task, data_root)
-    spec = evaluator if evaluator is None or isinstance(evaluator, str) else adopt(evaluator)
+    spec = _check_spec(evaluator, loaded, Scope(scope))
     given = spec if isinstance(spec, BaseEvaluator) else None
     config = loaded.config if given is None else given.config
     cost = CostTable(config, Scope(scope))
@@ -214,6 +214,26 @@ def _load_task(task: object, data_root: str | Path | None) -> Task:
     return Task.load(task, data_root)
 
 
+def _check_spec(evaluator: object, task: Task, scope: Scope) -> str | BaseEvaluator | None:
+    """Return an evaluator that was given: made, if that takes no weights or data and no import; None: the task's."""
+    if evaluator is None:
+        return None
+    if not isinstance(evaluator, str):
+        return adopt(evaluator)  # type: ignore[arg-type]
+    if evaluator.partition(":")[0] == "planted":
+        kind, _, seed = evaluator.removeprefix("planted").removeprefix(":").partition(":")
+        if not kind or not (seed.isascii() and seed.isdigit()):
+            raise InvalidValue(
+                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {evaluator!r}."
+            )
+        return PlantedEvaluator(task.config, scope, kind, int(seed))
+    if ":" not in evaluator:
+        raise InvalidValue(
+            f"an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got {evaluator!r}."
+        )
+    return evaluator
+
+
 def _make_evaluator(
     task: Task,
     scope: Scope,
@@ -232,18 +252,7 @@ def _make_evaluator(
 
 
 def _named_evaluator(spec: str, task: Task, scope: Scope) -> BaseEvaluator:
-    """Return the evaluator of "planted:KIND:SEED" or "module:name"."""
-    if spec.partition(":")[0] == "planted":
-        kind, _, seed = spec.removeprefix("planted").removeprefix(":").partition(":")
-        if not kind or not (seed.isascii() and seed.isdigit()):
-            raise InvalidValue(
-                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {spec!r}."
-            )
-        return PlantedEvaluator(task.config, scope, kind, int(seed))
-    if ":" not in spec:
-        raise InvalidValue(
-            f"an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got {spec!r}."
-        )
+    """Return the evaluator of "module:name"."""
     factory = import_object(spec, "evaluator")
     if not callable(factory):
         raise InvalidValue(f"evaluator {spec!r} is {factory!r:.60}, and should be callable as name(task, scope).")

@@ -94,7 +94,7 @@ def vec_env(env: VectorEnv[Any, Any, Any]) -> "DenseNetSparsifyVecEnv":
 
 def settings(envs: DenseNetSparsifyVectorEnv) -> dict[str, Any]:
     """Return keywords with which SB3's PPOs learn in this environment: see the module's docstring."""
-    steps = len(envs.one.rules.groups) * max(1, EPISODES // envs.num_envs)
+    steps = len(envs.template.rules.groups) * max(1, EPISODES // envs.num_envs)
     return {
         "policy": "MlpPolicy",
         "n_steps": steps,

@@ -125,7 +125,7 @@ class DenseNetSparsifyVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """Return an attribute of each environment; they share all of them."""
-        return [getattr(self._plain.one, attr_name) for _ in self._rows(indices)]
+        return [getattr(self._plain.template, attr_name) for _ in self._rows(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set an attribute of all environments.
@@ -135,7 +135,7 @@ class DenseNetSparsifyVecEnv(VecEnv):
         """
         if len(set(self._rows(indices))) < self.num_envs:
             raise InvalidValue(f"the environments share {attr_name!r}: set it for all of them.")
-        setattr(self._plain.one, attr_name, value)
+        setattr(self._plain.template, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Return what a method returns in each environment; one that they share is called once."""
@@ -159,8 +159,7 @@ def _split(infos: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     for key, column in infos.items():
         if f"_{key}" not in infos or key in ("final_obs", "final_info"):  # a mask, or the end of an episode
             continue
-        values = column.tolist() if column.ndim == 1 else column  # ints and floats, not numpy's
         has_key: Any = infos[f"_{key}"]
         for row in range(count) if has_key.all() else np.flatnonzero(has_key):
-            split[row][key] = values[row]
+            split[row][key] = column[row]
     return split

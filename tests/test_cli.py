@@ -18,15 +18,18 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.cli import progress_bars
 from ads_gym.cli.progress_bars import EpochBar
 from ads_gym.nets.cost import CostTable
+from ads_gym.problem import macs_limit
 from ads_gym.tasks import Task
 from ads_gym.tasks.presets import PRESETS, find_preset
 from ads_gym.tasks.storage import PACKAGED, read_description
+from ads_gym.topology import Scope
 
 PLANTED = ("search", "--task", "planted-20", "--agent", "random")
 SMALL = ("--blocks", "2,2", "--growth", 2, "--stem", 4, "--epochs", 2, "--batch-size", 16, "--device", "cpu")
 
 AGENTS = """
 import os, signal
+import numpy as np
 
 def play(env, seed):
     masks = 0
@@ -38,6 +41,13 @@ def play(env, seed):
         if masks == 10 and os.path.exists("interrupt"):
             os.remove("interrupt")
             os.kill(os.getpid(), signal.SIGINT)
+
+def steps(env, seed, density):
+    rng = np.random.default_rng(seed)
+    while True:
+        env.reset()
+        while not env.step(rng.random(env.action_space.shape) < density)[2]:
+            pass
 
 def broken(env, seed):
     env.reset()
@@ -107,7 +117,7 @@ def test_usage_errors_keep_their_form(run):
 
 def test_a_search_and_its_options(run, place):
     settings = {
-        "--agent-option": "batch=4",
+        "--agent-option": "density=0.4",
         "--seed": 3,
         "--cost-weight": 0.25,
         "--reward": "accuracy",
@@ -117,7 +127,8 @@ def test_a_search_and_its_options(run, place):
         "--device": "cpu",
     }
     given = [part for pair in settings.items() for part in pair]
-    done = run("search", "--task", "planted-20", "--agent", "density", "--evaluations", 24, *given, "--run", "r")
+    (place / "players.py").write_text(AGENTS)
+    done = run("search", "--task", "planted-20", "--agent", "players:steps", "--evaluations", 24, *given, "--run", "r")
     assert done.code == 0 and "24 evaluations" in done.out and "history" in done.out
     assert [line.split()[0] for line in done.out.splitlines() if line[1:6] in ("dense", "chain", "best ")] == [
         "dense",
@@ -126,16 +137,20 @@ def test_a_search_and_its_options(run, place):
     ]
     stored = manifest(place / "r")
     assert stored["budget"] == 24
-    assert stored["settings"]["agent"] == "density" and stored["settings"]["agent_options"] == {"batch": 4}
-    for option, value in list(settings.items())[1:]:
-        assert stored["settings"][option[2:].replace("-", "_")] == value
+    identity = stored["identity"]
+    assert (identity["agent"], identity["agent's options"]) == ("players:steps", {"density": 0.4})
+    assert (identity["seed"], identity["cost weight"], identity["reward"]) == (3, 0.25, "accuracy")
+    assert (identity["scope"], identity["decision"]) == ("all", "layer")
+    cost = CostTable(Task.load("planted-20").config, Scope.ALL)
+    assert identity["limit in MACs"] == macs_limit(cost, 0.9)
 
 
 def test_a_finished_search_is_shown_again_and_a_larger_budget_extends_it(run, place):
     first = run(*PLANTED, "--evaluations", 20)
     (folder,) = (place / "runs").iterdir()
     history = (folder / "history.csv").read_text()
-    assert run(*PLANTED, "--evaluations", 20).out == first.out
+    line, _, again = run(*PLANTED, "--evaluations", 20).out.partition("\n")
+    assert line.startswith("Stored result of ") and again == first.out
     assert (folder / "history.csv").read_text() == history
     assert "30 evaluations" in run(*PLANTED, "--evaluations", 30).out
     assert (folder / "history.csv").read_text().startswith(history)
@@ -177,7 +192,7 @@ def test_warnings_are_one_line(run, place):
     done = run(*PLANTED, "--evaluations", 12, "--run", "r")
     assert done.code == 0
     (line,) = done.err.splitlines()
-    assert line.startswith("Warning: the run in r goes on with numpy")
+    assert line.startswith(f"Warning: the run in {place / 'r'} goes on with numpy")
 
 
 def test_debug_shows_where_an_error_came_from_wherever_it_stands(run):
@@ -316,7 +331,7 @@ def test_show_an_architecture(run, place):
 
 def test_lists(run):
     listed = run("agents").out
-    assert all(name in listed for name in ("random", "density", "bernoulli", "reinforce"))
+    assert all(name in listed for name in ("random", "density", "bernoulli", "bayes", "recurrent"))
     listed = run("tasks").out
     assert "built in" in listed and "ads-gym train-supernet --task cifar10" in " ".join(listed.split())
 

@@ -189,9 +189,6 @@ def test_a_project_that_was_moved_is_the_same(run, place):
     os.chdir(place / "old")
     assert run(*TRAIN, "--out", "task").code == 0
     assert run("search", "--task", "./task", "--agent", "random", "--evaluations", 3, "--run", "runs/r").code == 0
-    manifest = json.loads((place / "old/runs/r/manifest.json").read_text())
-    manifest["task_folder_relative"] = "../../task"  # where a run of that version does not say it itself
-    (place / "old/runs/r/manifest.json").write_text(json.dumps(manifest))
     os.chdir(place)
     (place / "old").rename(place / "new")
     os.chdir(place / "new")
@@ -210,7 +207,7 @@ def test_a_project_that_was_moved_is_the_same(run, place):
         ("latency", "shut/in/net"),
         ("retrain", "shut/in/run"),
         ("search", "--task", "shut/in/task", "--run", "r"),
-        ("throughput-or-bench", "--task", "shut/in/task"),
+        ("throughput", "--task", "shut/in/task"),
         (*TRAIN[:1], "--data", "shut/in/mine.npz"),
         (*TRAIN, "--out", "shut/in/task"),
         (*TRAIN, "--out", "task", "--weights", "shut/in/w.pt"),
@@ -220,11 +217,10 @@ def test_a_project_that_was_moved_is_the_same(run, place):
 )
 def test_below_a_folder_that_may_not_be_entered(place, command):
     (place / "shut").mkdir(mode=0)
-    if command[0] == "throughput-or-bench":
-        command = ("throughput" if "throughput" in run_program("--help").out else "bench", *command[1:])
     done = run_as(obey_modes, *command, cwd=place, ADS_GYM_HOME=str(place / "home"))
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done
-    assert done.stderr.startswith("Error: ") and "permission denied" in done.stderr and "shut" in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done
+    said = done.stderr.splitlines()[-1]  # before it: what is being read, where that takes long
+    assert said.startswith("Error: ") and "permission denied" in said and "shut" in said
 
 
 @needs_linux
@@ -232,7 +228,8 @@ def test_below_a_folder_that_may_not_be_entered(place, command):
 def test_a_home_that_may_not_be_entered(place, command):
     (place / "shut").mkdir(mode=0)
     done = run_as(obey_modes, *command, cwd=place, ADS_GYM_HOME=str(place / "shut/in"))
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "permission denied" in done.stderr, done
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done
+    assert done.stderr.splitlines()[-1].startswith("Error: ") and "permission denied" in done.stderr, done
 
 
 @needs_root

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_front_door import check_front_door
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("ads_gym", "agents", "pyproject.toml", "setup.cfg", "README.md", "LICENSE")
@@ -87,6 +88,11 @@ def test_it_is_imported_from_where_it_was_installed(run, python):
     code = "import ads_gym, ads_gym.agents.random_search as a; print(ads_gym.__file__, a.__file__, sep='\\n')"
     for line in run("python", "-c", code).splitlines():
         assert line.startswith(str(python.parents[1]))
+
+
+@pytest.mark.slow
+def test_a_misspelt_name_in_front_of_the_installed_wheel(python, tmp_path):
+    check_front_door(tmp_path, "--python-executable", python)
 
 
 @pytest.mark.slow

@@ -15,12 +15,14 @@ from ads_gym.envs import render
 from ads_gym.envs.episode import Decision, Episode, Rules
 from ads_gym.envs.observations import OBSERVERS, Observation
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
-from ads_gym.evaluators.base import Evaluator
+from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
 from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope
+
+_NUMPY_TYPES = {name: np.float64 if kind is float else np.int64 for name, kind in FIELD_TYPES.items()}
 
 
 class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
@@ -137,8 +139,8 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `overruled`: int64, how many KEEPs of the last action became DROP.
 
     The last step adds `accuracy`, `soft_accuracy`, `loss`, `macs`, `parameters`, `relative_macs`, `relative_cost`
-    (floats and ints, see `Metrics`). All entries are numbers or arrays of numbers. Nothing in `info` depends on what a
-    store holds. Arrays are never shared between two calls.
+    (float64 and int64, see `Metrics`). All entries are numpy numbers or arrays of numbers. Nothing in `info` depends on
+    what a store holds. Arrays are never shared between two calls.
 
     Besides: `action_masks()` is the mask as bool (for MaskablePPO), `sample_mask()` what `action_space.sample` wants,
     `architecture(info["decisions"])` the `Architecture` of an episode that is over (`.to_json()` as text), and
@@ -267,13 +269,13 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             InvalidValue: an action outside the action space.
         """
         episode = self._running()
-        outcome = episode.apply(self._bits(action))
-        over = not episode.turn.bits
+        result = episode.apply(self._bits(action))
+        over = not episode.next_step.bits
         weight = self.problem.objective.cost_weight
-        reward = 0.0 - weight * (outcome.spent / self.rules.span)
-        info = self._info(episode, outcome.executed, outcome.overruled)
+        reward = 0.0 - weight * (result.spent / self.rules.skip_macs)
+        info = self._info(episode, result.executed, result.overruled)
         if over:
-            ((final_reward, metrics),) = self.endings(episode.decisions[None] == 1)
+            ((final_reward, metrics),) = self.score_episodes(episode.decisions[None] == 1)
             reward += final_reward
             info |= metrics
         if self.render_mode == "human":
@@ -286,9 +288,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             gym.logger.warn("render() shows nothing without a render_mode: gym.make(..., render_mode='ansi').")
             return None
         episode = self._started()
-        return self.draw(episode.decisions, [index for _, index in episode.turn.bits], episode.macs)
+        return self.render_state(episode.decisions, [index for _, index in episode.next_step.bits], episode.macs)
 
-    def draw(self, decisions: Int8Array, up_next: Sequence[int], macs: int) -> Any:
+    def render_state(self, decisions: Int8Array, up_next: Sequence[int], macs: int) -> Any:
         """Render `decisions` int8[E], which need `macs`; connections `up_next` are decided next."""
         if self.render_mode == "rgb_array":
             return render.rgb_array(self.topology, decisions, up_next)
@@ -323,13 +325,13 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         """
         return self.problem.architecture(self.topology.check_masks(decisions))
 
-    def endings(self, masks: BoolArray) -> list[tuple[float, dict[str, Any]]]:
+    def score_episodes(self, masks: BoolArray) -> list[tuple[float, dict[str, Any]]]:
         """Return what episodes that end with masks bool [n, E] are paid before cost, and what `info` adds there.
 
         One call of the evaluator; each mask is counted as an evaluation.
         """
         metrics = self.problem.evaluator.evaluate_checked(masks)
-        return [(self.problem.objective.reward(each), dict(vars(each))) for each in metrics]
+        return [(self.problem.objective.reward(each), _numbers(each)) for each in metrics]
 
     # Inside
 
@@ -340,7 +342,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         for name in options:
             if name != "decided":
                 raise unknown_name("reset option", name, ["decided"])
-        return self.rules.check_given(options["decided"])
+        return self.rules.check_initial(options["decided"])
 
     def _started(self) -> Episode:
         """Return the episode, which may be over."""
@@ -351,7 +353,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     def _running(self) -> Episode:
         """Return the episode, if it is not over."""
         episode = self._started()
-        if not episode.turn.bits:
+        if not episode.next_step.bits:
             raise ResetNeeded("the episode is over, every connection is decided: call reset() before the next step().")
         return episode
 
@@ -375,7 +377,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
 
     def _info(self, episode: Episode, executed: Int8Array, overruled: int) -> dict[str, Any]:
         """Return the info of any step."""
-        bits = episode.turn.bits
+        bits = episode.next_step.bits
         return {
             "action_mask": episode.action_mask(),
             "decisions": episode.decisions.copy(),
@@ -383,6 +385,11 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             "executed": executed,
             "overruled": self._counts[overruled],
         }
+
+
+def _numbers(metrics: Metrics) -> dict[str, Any]:
+    """Return metrics as numpy numbers by name."""
+    return {name: _NUMPY_TYPES[name](value) for name, value in vars(metrics).items()}
 
 
 def _make_problem(settings: dict[str, Any]) -> Problem:

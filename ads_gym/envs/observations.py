@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ads_gym.envs.episode import Episode, Rules
-from ads_gym.envs.vector_episodes import Episodes, Outcomes
+from ads_gym.envs.vector_episodes import Episodes, StepResults
 from ads_gym.errors import unknown_name
 from ads_gym.objective import MAX_COST_WEIGHT
 from ads_gym.topology import UNDECIDED, Int8Array, IntArray
@@ -49,7 +49,7 @@ class Display(Protocol):
     def reset(self, rows: IntArray, episodes: Episodes) -> None:
         """Update after a restart of episodes `rows` [k]."""
 
-    def update(self, outcomes: Outcomes) -> None:
+    def update(self, results: StepResults) -> None:
         """Update after the last actions."""
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> NDArray[Any]:
@@ -97,9 +97,9 @@ class MatrixDisplay:
         self._cells[rows, :-1] = self._template
         self._cells[rows[:, None], self._where] = episodes.decisions[rows]
 
-    def update(self, outcomes: Outcomes) -> None:
+    def update(self, results: StepResults) -> None:
         """Update after the last actions."""
-        self._cells.reshape(-1)[self._rows + self._place[outcomes.decided]] = outcomes.executed
+        self._cells.reshape(-1)[self._rows + self._place[results.decided]] = results.executed
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> Int8Array:
         """Return the matrices of all episodes; the cost weight is not part of them."""
@@ -119,16 +119,16 @@ class FlatObserver:
 
     def __call__(self, episode: Episode, cost_weight: float) -> NDArray[np.float32]:
         """Return the vector of an episode."""
-        size, rules, turn = self._size, episode.rules, episode.turn
+        size, rules, step = self._size, episode.rules, episode.next_step
         vector = np.zeros(2 * size + FLAT_EXTRAS, np.float32)
         vector[:size] = self._signs[episode.decisions]
-        for _, index in turn.bits:
+        for _, index in step.bits:
             vector[size + index] = 1
         vector[2 * size :] = (
             episode.decided / size,
-            (episode.macs - rules.least_macs) / rules.span,
-            turn.macs / rules.span,
-            episode.undecided_macs / rules.span,
+            (episode.macs - rules.least_macs) / rules.skip_macs,
+            step.macs / rules.skip_macs,
+            episode.undecided_macs / rules.skip_macs,
             (rules.limit - episode.macs) / rules.cost.dense_macs,
             cost_weight,
         )
@@ -160,11 +160,11 @@ class FlatDisplay:
         self._cells[rows] = 0
         self._cells[rows, : self._size] = self._signs[episodes.decisions[rows]]
 
-    def update(self, outcomes: Outcomes) -> None:
+    def update(self, results: StepResults) -> None:
         """Update after the last actions."""
         cells = self._cells.reshape(-1)
-        cells[self._rows + self._sign_place[outcomes.decided]] = self._signs[outcomes.executed]
-        cells[self._rows + self._next_place[outcomes.decided]] = 0
+        cells[self._rows + self._sign_place[results.decided]] = self._signs[results.executed]
+        cells[self._rows + self._next_place[results.decided]] = 0
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> NDArray[np.float32]:
         """Return the vectors of all episodes."""
@@ -172,9 +172,9 @@ class FlatDisplay:
         self._cells.reshape(-1)[self._rows + self._next_place[episodes.index]] = 1
         numbers = self._cells[:, 2 * self._size : -1]
         numbers[:, 0] = episodes.decided / self._size
-        numbers[:, 1] = (episodes.macs - rules.least_macs) / rules.span
-        numbers[:, 2] = episodes.turn_macs / rules.span
-        numbers[:, 3] = episodes.undecided_macs / rules.span
+        numbers[:, 1] = (episodes.macs - rules.least_macs) / rules.skip_macs
+        numbers[:, 2] = episodes.next_macs / rules.skip_macs
+        numbers[:, 3] = episodes.undecided_macs / rules.skip_macs
         numbers[:, 4] = (rules.limit - episodes.macs) / rules.cost.dense_macs
         numbers[:, 5] = cost_weight
         return self._cells[:, :-1].copy()

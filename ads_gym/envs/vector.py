@@ -36,7 +36,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         keywords: of `DenseNetSparsifyEnv`.
 
     Attributes:
-        one: a single environment that is never stepped: what all of them share.
+        template: a single environment that is never stepped: its spaces, rules and problem are everybody's.
 
     Raises:
         AdsGymError: wrong arguments.
@@ -50,23 +50,28 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
             raise unknown_name("autoreset mode", autoreset_mode, modes)
-        self.one = one = DenseNetSparsifyEnv(**keywords)
+        self.template = template = DenseNetSparsifyEnv(**keywords)
         self.num_envs = int(num_envs)
         self.autoreset_mode = self._mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**one.metadata, "autoreset_mode": self._mode}
-        self.render_mode = one.render_mode
-        self.single_observation_space, self.single_action_space = one.observation_space, one.action_space
-        self.observation_space = batch_space(one.observation_space, self.num_envs)
-        self.action_space = batch_space(one.action_space, self.num_envs)
-        self.problem = one.problem
-        self.config, self.cost, self.topology, self.macs_limit = one.config, one.cost, one.topology, one.macs_limit
+        self.metadata = {**template.metadata, "autoreset_mode": self._mode}
+        self.render_mode = template.render_mode
+        self.single_observation_space, self.single_action_space = template.observation_space, template.action_space
+        self.observation_space = batch_space(template.observation_space, self.num_envs)
+        self.action_space = batch_space(template.action_space, self.num_envs)
+        self.problem = template.problem
+        self.config, self.cost, self.topology, self.macs_limit = (
+            template.config,
+            template.cost,
+            template.topology,
+            template.macs_limit,
+        )
         self._episodes: Episodes | None = None
-        self._display = one.observer.display(self.num_envs)
+        self._display = template.observer.display(self.num_envs)
         self._over = np.zeros(self.num_envs, np.bool_)  # whose last step was an episode's end, and no reset came since
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return an attribute, or the result of a method, for each environment; shared ones are computed once."""
-        found = getattr(self if name in PER_ENV else self.one, name)
+        found = getattr(self if name in PER_ENV else self.template, name)
         found = found(*args, **kwargs) if callable(found) else found
         return tuple(found) if name in PER_ENV else (found,) * self.num_envs
 
@@ -96,7 +101,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         if self._episodes is None:
             if not which.all():
                 raise ResetNeeded("there are no episodes yet: call reset() without a reset_mask first.")
-            self._episodes = Episodes(self.one.rules, self.num_envs)
+            self._episodes = Episodes(self.template.rules, self.num_envs)
         self._restart(self._episodes, np.flatnonzero(which), given)
         self._over = self._over & ~which
         infos = self._infos(self._episodes, *self._no_action())
@@ -118,18 +123,18 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             InvalidValue: actions outside the action space; then nothing has changed.
         """
         episodes, over, weight = self._running(), self._over, self.problem.objective.cost_weight
-        outcomes = episodes.apply(self._bits(actions))
-        self._display.update(outcomes)
+        results = episodes.apply(self._bits(actions))
+        self._display.update(results)
         if over.any():  # this step is their reset, and the action did nothing there
             self._restart(episodes, np.flatnonzero(over), None)
             self._over = np.zeros_like(over)
         ended = episodes.over
-        rewards = 0.0 - weight * (outcomes.spent / self.one.rules.span)
-        infos = self._infos(episodes, outcomes.executed, outcomes.overruled)
+        rewards = 0.0 - weight * (results.spent / self.template.rules.skip_macs)
+        infos = self._infos(episodes, results.executed, results.overruled)
         if not ended.any():
             infos = _with_masks(infos)
         else:
-            rewards_at_end, final = self._endings(episodes, ended)
+            rewards_at_end, final = self._score_ended(episodes, ended)
             rewards[ended] += rewards_at_end
             if self._mode is AutoresetMode.SAME_STEP:
                 infos = self._restart_ended(episodes, ended, infos, final)
@@ -144,12 +149,12 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         episodes = self._started()
         up_next = [row[row < self.topology.size].tolist() for row in episodes.index]
         if self.render_mode is None:
-            return tuple(self.one.render() for _ in up_next)  # which warns
-        return tuple(map(self.one.draw, episodes.decisions, up_next, episodes.macs.tolist()))
+            return tuple(self.template.render() for _ in up_next)  # which warns
+        return tuple(map(self.template.render_state, episodes.decisions, up_next, episodes.macs.tolist()))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the evaluator's threads and files; they are opened again on demand."""
-        self.one.close()
+        self.template.close()
 
     # Beside Gymnasium's API
 
@@ -184,7 +189,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         if "decided" not in options:
             return None
         shape = (self.num_envs, self.topology.size)
-        given = self.one.rules.check_given_rows(options["decided"])
+        given = self.template.rules.check_initial_rows(options["decided"])
         if given.shape not in (shape, shape[1:]):
             raise InvalidValue(f"'decided' has shape {shape[1:]} or {shape}, got {given.shape}.")
         return np.broadcast_to(given, shape)
@@ -229,13 +234,13 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         except ValueError:  # a ragged sequence
             pass
         raise InvalidValue(
-            f"with decision '{self.one.rules.decision}' the actions of {self.num_envs} environments are integers of "
-            f"shape {shape}, 0 (drop) or 1 (keep); got {actions!r:.80}."
+            f"with decision '{self.template.rules.decision}' the actions of {self.num_envs} environments are integers "
+            f"of shape {shape}, 0 (drop) or 1 (keep); got {actions!r:.80}."
         )
 
     def _no_action(self) -> tuple[Int8Array, IntArray]:
         """Return `executed` int8[N, S] and `overruled` int64[N] of a reset."""
-        executed = np.full((self.num_envs, self.one.rules.slots), UNDECIDED, np.int8)
+        executed = np.full((self.num_envs, self.template.rules.slots), UNDECIDED, np.int8)
         return executed, np.zeros(self.num_envs, np.int64)
 
     def _restart(self, episodes: Episodes, rows: IntArray, given: Int8Array | None) -> None:
@@ -248,14 +253,14 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         return {
             "action_mask": episodes.action_mask(),
             "decisions": episodes.decisions.copy(),
-            "connection": self.one.connections[episodes.first],
+            "connection": self.template.connections[episodes.first],
             "executed": executed,
             "overruled": overruled,
         }
 
-    def _endings(self, episodes: Episodes, ended: BoolArray) -> tuple[list[float], dict[str, Any]]:
+    def _score_ended(self, episodes: Episodes, ended: BoolArray) -> tuple[list[float], dict[str, Any]]:
         """What the ends of this step are paid before cost, and what they add to the infos, masks included."""
-        endings = self.one.endings(episodes.decisions[ended] == 1)
+        endings = self.template.score_episodes(episodes.decisions[ended] == 1)
         infos: dict[str, Any] = {}
         for key, first in endings[0][1].items():
             infos[key] = np.full(self.num_envs, None if isinstance(first, str) else type(first)(0))

@@ -103,6 +103,11 @@ class ForeignEvaluator(BaseEvaluator):
             )
         if not isinstance(evaluator.fingerprint, str) or not evaluator.fingerprint:
             raise InvalidValue(f"the fingerprint of an evaluator is a string, got {evaluator.fingerprint!r:.80}.")
+        for name, kind in (("config", DenseNetConfig), ("topology", Topology)):
+            if not isinstance(getattr(evaluator, name), kind):
+                raise InvalidValue(
+                    f"{name} of an evaluator is a {kind.__name__}, got {getattr(evaluator, name)!r:.80}."
+                )
         self.evaluator = evaluator
         self.config, self.topology = evaluator.config, evaluator.topology
 
@@ -118,6 +123,12 @@ class ForeignEvaluator(BaseEvaluator):
             InvalidValue: anything but one Metrics of numbers for each mask.
         """
         return check_metrics(self.evaluator.evaluate(masks), len(masks))
+
+    def close(self) -> None:
+        """Close the user's evaluator, where it can be closed."""
+        close = getattr(self.evaluator, "close", None)
+        if callable(close):
+            close()
 
 
 class EvaluatorWrapper(BaseEvaluator):
@@ -235,8 +246,10 @@ def check_metrics(metrics: Any, count: int) -> list[Metrics]:
         if not isinstance(values, Metrics):
             raise InvalidValue(f"an evaluator gives Metrics, got {values!r:.60}.")
         for name, value in vars(values).items():
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or isnan(value):
-                raise InvalidValue(f"the evaluator gave {value!r:.60} for {name}, which is no number: {values!r:.200}.")
+            is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not is_number or isnan(value) or (FIELD_TYPES[name] is int and not float(value).is_integer()):
+                kind = "whole number" if FIELD_TYPES[name] is int else "number"
+                raise InvalidValue(f"the evaluator gave {value!r:.60} for {name}, which is no {kind}: {values!r:.200}.")
     return [Metrics(**{name: FIELD_TYPES[name](value) for name, value in vars(values).items()}) for values in metrics]
 
 

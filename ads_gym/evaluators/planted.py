@@ -16,7 +16,7 @@ from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
 from ads_gym.nets.cost import CostTable
 from ads_gym.topology import BoolArray, IntArray, Scope
 
-GIVEN_BITS = 3  # of kind "given": how many leading bits the others depend on and nobody is scored for
+CONTEXT_BITS = 3  # of kind "given": how many leading bits the others depend on and nobody is scored for
 
 
 class Kind(StrEnum):
@@ -62,12 +62,12 @@ class PlantedEvaluator(BaseEvaluator):
         self._cost = CostTable(config, Scope(scope))
         self.topology = self._cost.topology
         size = self.topology.size
-        if self.kind is Kind.GIVEN and size <= GIVEN_BITS:
-            raise InvalidValue(f"kind 'given' needs more than {GIVEN_BITS} skip connections, got {size}.")
+        if self.kind is Kind.GIVEN and size <= CONTEXT_BITS:
+            raise InvalidValue(f"kind 'given' needs more than {CONTEXT_BITS} skip connections, got {size}.")
         rng = np.random.default_rng(seed)
         self._hidden: BoolArray = rng.integers(0, 2, size).astype(np.bool_)
         self._dependent, self._earlier = self._dependencies(rng)
-        self._first_scored = GIVEN_BITS if self.kind is Kind.GIVEN else 0
+        self._first_scored = CONTEXT_BITS if self.kind is Kind.GIVEN else 0
 
     def _dependencies(self, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
         """(which bits depend on another bit, on which), each int64[n]."""
@@ -77,8 +77,8 @@ class PlantedEvaluator(BaseEvaluator):
         if self.kind is Kind.PAIRWISE:
             dependent = np.arange(1, size, 2)
             return dependent, rng.integers(0, dependent)
-        dependent = np.arange(GIVEN_BITS, size)
-        return dependent, dependent % GIVEN_BITS
+        dependent = np.arange(CONTEXT_BITS, size)
+        return dependent, dependent % CONTEXT_BITS
 
     is_cheap = True
 

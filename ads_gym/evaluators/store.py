@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 
-from ads_gym import files
 from ads_gym.database import IN_MEMORY, Database, Schema
 from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, EvaluatorWrapper, Metrics
 from ads_gym.topology import BoolArray
@@ -22,7 +21,10 @@ EVALUATIONS = (
     + ", PRIMARY KEY (fingerprint, mask)) WITHOUT ROWID"
 )
 _SELECT = f"SELECT {', '.join(FIELD_TYPES)} FROM evaluations WHERE fingerprint = ? AND mask = ?"
-_INSERT = f"INSERT OR IGNORE INTO evaluations VALUES (?, ?, {', '.join('?' * len(FIELD_TYPES))})"
+_INSERT = (  # a NaN, which SQLite takes for NULL, is an error (INSERT OR IGNORE would leave it out)
+    f"INSERT INTO evaluations VALUES (?, ?, {', '.join('?' * len(FIELD_TYPES))}) "
+    "ON CONFLICT (fingerprint, mask) DO NOTHING"
+)
 
 
 class EvaluationStore:
@@ -39,8 +41,8 @@ class EvaluationStore:
     schema = Schema("store", 0x41445347, 1, (EVALUATIONS,))  # "ADSG"
 
     def __init__(self, path: str | Path) -> None:
-        self.path = IN_MEMORY if path == IN_MEMORY else str(files.resolve(path))
-        self.database = Database(self.path, self.schema)
+        self.database = Database(path, self.schema)
+        self.path = self.database.path
 
     def read(self, fingerprint: str, masks: Iterable[bytes]) -> dict[bytes, Metrics]:
         """Return the metrics of those masks (as `Topology.key` writes them) that are stored."""

@@ -16,7 +16,7 @@ from ads_gym.evaluators.base import provenance
 from ads_gym.imports import object_name
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem
-from ads_gym.runs.source import source_digest, stable_name
+from ads_gym.runs.code_digest import source_digest, stable_name
 
 Parts = Mapping[str, Any]  # as JSON holds it
 DIGESTS = {"weights", "data", "settings", "evaluator", "agent's code", "reward's code", "files that options name"}

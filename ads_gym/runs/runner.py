@@ -17,7 +17,7 @@ from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
-from ads_gym.runs.answers import stored_result
+from ads_gym.runs.stored_result import stored_result
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import (
     Manifest,
@@ -175,9 +175,10 @@ def run_folder(job: Job, identity: Identity, run: str | Path | None) -> RunFolde
     if run is not None:
         return RunFolder(files.resolve(run))
     if identity.unnamed:
+        unnamed = " and ".join(f"{what} {name}" for what, name in identity.unnamed.items())
         raise InvalidValue(
-            f"{' and '.join(map(' '.join, identity.unnamed.items()))} cannot be told from others of that name by another process: name a run "
-            "folder (run=...), or use a class or function at the top of a module."
+            f"{unnamed} cannot be told from others of that name by another process: name a run folder (run=...), or "
+            "use a class or function at the top of a module."
         )
     return default_folder(job.problem.name, job.agent.name, job.seed, identity)
 

@@ -10,7 +10,7 @@ from speed.timing import Row, interleaved
 from stable_baselines3.common.env_util import make_vec_env
 
 import ads_gym  # noqa: F401 - registers the environments
-from ads_gym.agents.recurrent.agent import Reinforce
+from ads_gym.agents.recurrent.agent import Recurrent
 
 
 def measure(small: bool) -> list[Row]:
@@ -19,10 +19,8 @@ def measure(small: bool) -> list[Row]:
     An epoch of it is one batch, like ours: its default, batches of 128, takes it many times as long.
     """
     count, task, repeats, batches = (4, "planted-20", 2, 1) if small else (64, "planted-45", 5, 4)
-    ours = Reinforce(
-        gym.make_vec("DenseNetSparsify-v0", count, task=task), seed=0, batch=count, asks=0, warmup=0
-    )  # its policy and its learner, without random masks first and without a critic
-    size, updates = ours.config.hidden, ours.config.updates
+    ours = Recurrent(gym.make_vec("DenseNetSparsify-v0", count, task=task), seed=0, batch_size=count, warmup=0)
+    size, updates = ours.config.hidden_size, ours.config.n_epochs
     envs = make_vec_env("DenseNetSparsifyFlat-v0", n_envs=count, env_kwargs={"task": task})
     decisions = envs.get_attr("topology")[0].size * count  # of one episode in each
     game = {"n_steps": decisions // count, "batch_size": decisions, "gamma": 1.0, "gae_lambda": 1.0, "seed": 0}

@@ -64,15 +64,14 @@ def cold(arguments: list[str]) -> tuple[float, str]:
 
 
 WATCHED = [  # module, function, what it is part of
-    ("ads_gym.evaluators.inherited", "InheritedEvaluator.evaluate", "evaluator"),
-    ("ads_gym.agents.registry", "LoadedAgent.run", "agent: playing and learning"),
-    ("ads_gym.envs.vector", "DenseNetSparsifyVectorEnv.step", "environment"),
+    ("ads_gym.evaluators.inherited", "InheritedEvaluator.evaluate_checked", "evaluator"),
+    ("ads_gym.runs.runner", "play", "agent: choosing and learning"),
     ("ads_gym.evaluators.store", "EvaluationStore.read", "store"),
     ("ads_gym.evaluators.store", "EvaluationStore.add", "store"),
-    ("ads_gym.runs.history", "History.append", "history and TensorBoard"),
-    ("ads_gym.runs.progress", "Scalars.write", "history and TensorBoard"),
-    ("ads_gym.tasks", "Task.images", "images and weights"),
-    ("ads_gym.tasks", "Task.supernet", "images and weights"),
+    ("ads_gym.runs.record", "RunRecord.append", "record"),
+    ("ads_gym.runs.progress", "Scalars.write", "TensorBoard"),
+    ("ads_gym.tasks.supernet", "SupernetTask.images", "images and weights"),
+    ("ads_gym.tasks.supernet", "SupernetTask.supernet", "images and weights"),
     ("ads_gym.runs.runner", "draw_pictures", "pictures"),
 ]
 

@@ -69,25 +69,28 @@ def test_it_is_what_a_dummy_vec_env_of_monitored_single_environments_is(decision
 
 
 def test_the_terminal_observation_is_the_last_one():
-    one = gym.make("DenseNetSparsifyFlat-v0", task="planted-20")
+    keywords = {"task": "planted-20", "reward": "soft", "cost_weight": "even"}
+    one = DenseNetSparsifyEnv(observation="flat", **keywords)
     envs = vec_env(flat())
     one.reset()
     first = envs.reset()
+    total = 0.0
     for _ in range(20):
         last = one.step(1)
+        total += last[1]
         observations, _, over, infos = envs.step(np.ones(N, np.int64))
     assert over.all()
     for info in infos:
         np.testing.assert_array_equal(info["terminal_observation"], last[0])
         assert info["episode"]["l"] == 20
-        assert info["episode"]["r"] == pytest.approx(last[1])
+        assert info["episode"]["r"] == pytest.approx(total)
         assert info["TimeLimit.truncated"] is False
     assert not np.array_equal(observations[0], last[0])
     np.testing.assert_array_equal(observations, first)
 
 
 def test_options_and_seeds_are_for_the_next_reset():
-    theirs = DummyVecEnv([lambda: DenseNetSparsifyEnv(task="planted-20", observation="flat")] * N)
+    theirs = DummyVecEnv([lambda: DenseNetSparsifyEnv(task="planted-20", observation="flat", cost_weight="even")] * N)
     ours = vec_env(flat())
     decided = np.full(20, -1, np.int8)
     decided[[0, 1, 7]] = [1, 0, 1]

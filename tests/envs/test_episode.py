@@ -56,13 +56,13 @@ def test_random_episodes_follow_the_rules(decision, scope, share):
             given[rng.integers(cost.topology.size)] = -1
             if cost.macs(given == 1) > rules.limit:
                 given[given == 1] = 0
-        episode = Episode(rules, rules.check_given(given))
+        episode = Episode(rules, rules.check_initial(given))
         actions, seen = [], []
-        while episode.turn.bits:
+        while episode.next_step.bits:
             actions.append(rng.integers(0, 2, rules.slots).tolist())
-            outcome = episode.apply(actions[-1])
-            seen.append((outcome.executed.tolist(), outcome.overruled, outcome.spent))
-            total_overruled += outcome.overruled
+            result = episode.apply(actions[-1])
+            seen.append((result.executed.tolist(), result.overruled, result.spent))
+            total_overruled += result.overruled
         mask, expected = slow_episode(cost, decision, rules.limit, given, actions)
         assert seen == expected
         assert episode.decisions.tolist() == mask
@@ -78,7 +78,7 @@ def test_the_mask_is_what_apply_accepts_bit_by_bit(decision):
     rng = np.random.default_rng(0)
     episode = Episode(rules)
     played = []
-    while episode.turn.bits:
+    while episode.next_step.bits:
         mask = episode.action_mask().reshape(-1, 2)
         assert mask[:, 0].all()
         for slot in range(rules.slots):  # alone, a KEEP is executed exactly where it is legal
@@ -86,9 +86,9 @@ def test_the_mask_is_what_apply_accepts_bit_by_bit(decision):
             for action in played:
                 twin.apply(action)
             alone = [int(other == slot) for other in range(rules.slots)]
-            outcome = twin.apply(alone)
-            assert (outcome.executed[slot] == 1) == bool(mask[slot, 1])
-            assert outcome.overruled == 1 - mask[slot, 1]
+            result = twin.apply(alone)
+            assert (result.executed[slot] == 1) == bool(mask[slot, 1])
+            assert result.overruled == 1 - mask[slot, 1]
         played.append(rng.integers(0, 2, rules.slots).tolist())
         episode.apply(played[-1])
     assert episode.action_mask().tolist() == [1, 0] * rules.slots
@@ -98,16 +98,16 @@ def test_a_layer_without_sources_or_with_all_given_is_no_turn():
     cost = CostTable(CONFIG)
     rules = Rules(cost, Decision.LAYER)
     assert rules.slots == 4  # layer 5 of the last block reads nodes 0..3 beside its predecessor
-    assert len(rules.all_turns) - 1 == 3 + 1 + 4  # layers 2..L of each block
+    assert len(rules.all_steps) - 1 == 3 + 1 + 4  # layers 2..L of each block
     given = np.full(cost.topology.size, -1)
     given[:2] = [1, 0]  # block 0: all of layer 2, the first source of layer 3
-    episode = Episode(rules, rules.check_given(given))
-    assert episode.turn.bits == ((1, 2),)
+    episode = Episode(rules, rules.check_initial(given))
+    assert episode.next_step.bits == ((1, 2),)
     assert episode.action_mask().tolist() == [1, 0, 1, 1, 1, 0, 1, 0]
-    outcome = episode.apply([1, 1, 1, 0])
-    assert outcome.executed.tolist() == [-1, 1, -1, -1]
-    assert outcome.overruled == 2
-    assert outcome.spent == cost.connection_macs[0] + cost.connection_macs[2]  # the given one is paid for first
+    result = episode.apply([1, 1, 1, 0])
+    assert result.executed.tolist() == [-1, 1, -1, -1]
+    assert result.overruled == 2
+    assert result.spent == cost.connection_macs[0] + cost.connection_macs[2]  # the given one is paid for first
 
 
 def test_one_action_spends_the_limit_in_order():
@@ -115,10 +115,10 @@ def test_one_action_spends_the_limit_in_order():
     two = cost.least_macs + int(cost.connection_macs[:2].sum())
     rules = Rules(cost, Decision.NETWORK, two)
     assert rules.slots == cost.topology.size
-    outcome = Episode(rules).apply([1] * rules.slots)
+    result = Episode(rules).apply([1] * rules.slots)
     cheaper_fit = [0] * (rules.slots - 2)
-    assert outcome.executed.tolist() == [1, 1, *cheaper_fit]
-    assert outcome.overruled == rules.slots - 2
+    assert result.executed.tolist() == [1, 1, *cheaper_fit]
+    assert result.overruled == rules.slots - 2
     assert Episode(rules).action_mask().reshape(-1, 2)[:, 1].all()  # each fits by itself
 
 
@@ -167,11 +167,11 @@ def test_given_bits_that_no_episode_can_start_from():
         (None, "integers"),
     ]:
         with pytest.raises(InvalidValue, match=complaint):
-            rules.check_given(decided)
+            rules.check_initial(decided)
 
 
 def test_given_bits_are_copied():
     rules = Rules(CostTable(CONFIG), Decision.NETWORK)
     given = np.full(rules.topology.size, -1, np.int8)
-    Episode(rules, rules.check_given(given)).apply([1] * rules.slots)
+    Episode(rules, rules.check_initial(given)).apply([1] * rules.slots)
     assert (given == -1).all()

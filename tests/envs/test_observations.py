@@ -60,7 +60,7 @@ def test_each_observation_follows_from_the_other(decision, scope, share):
             np.testing.assert_array_equal(matrix, cost.topology.adjacency(episode.decisions))
             np.testing.assert_array_equal(matrix, matrix_from_flat(rules, vector))
             np.testing.assert_allclose(vector, flat_from_matrix(rules, matrix, 0.25), rtol=0, atol=1e-6)
-            if not episode.turn.bits:
+            if not episode.next_step.bits:
                 break
             episode.apply(rng.integers(0, 2, rules.slots).tolist())
         assert vector[cost.topology.size : 2 * cost.topology.size].sum() == 0

@@ -10,7 +10,7 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
-from ads_gym.evaluators.base import EvaluatorWrapper, provenance
+from ads_gym.evaluators.base import provenance
 from ads_gym.evaluators.decomposition import values_per_image
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
@@ -297,7 +297,7 @@ def test_provenance_names_what_metrics_depend_on(monkeypatch):
         return {key for key, value in evaluator.provenance.items() if value != first.provenance[key]}
 
     assert set(first.provenance) == {"weights", "data", "settings", "device", "torch", "cpu capability"}
-    assert provenance(first) == first.provenance == provenance(EvaluatorWrapper(first))
+    assert provenance(first) == first.provenance == provenance(StoredEvaluator(first, ":memory:"))
     assert changed(InheritedEvaluator(other, a, b, device="cpu")) == {"weights"}
     assert changed(InheritedEvaluator(supernet, c, b, device="cpu")) == {"data"}
     assert changed(InheritedEvaluator(supernet, a, b, Scope.ALL, device="cpu")) == {"settings"}

@@ -8,7 +8,7 @@ import pytest
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue, UnknownName
 from ads_gym.evaluators.base import Evaluator
-from ads_gym.evaluators.planted import GIVEN_BITS, Kind, PlantedEvaluator
+from ads_gym.evaluators.planted import CONTEXT_BITS, Kind, PlantedEvaluator
 from ads_gym.nets.cost import architecture_cost
 
 SMALL = DenseNetConfig((6, 6, 6))
@@ -50,12 +50,12 @@ def test_pairwise_bits_depend_on_earlier_ones():
 
 def test_given_bits_are_free_of_credit_and_decide_the_rest():
     evaluator = PlantedEvaluator(DenseNetConfig((5, 5)), kind="given", seed=5)
-    hidden = evaluator.optimum[GIVEN_BITS:]  # its given bits are 0
+    hidden = evaluator.optimum[CONTEXT_BITS:]  # its given bits are 0
     for given in np.ndindex(2, 2, 2):
-        right = np.r_[given, hidden ^ [bool(given[i % GIVEN_BITS]) for i in range(GIVEN_BITS, 20)]].astype(bool)
+        right = np.r_[given, hidden ^ [bool(given[i % CONTEXT_BITS]) for i in range(CONTEXT_BITS, 20)]].astype(bool)
         assert evaluator.evaluate(right[None])[0].accuracy == 1.0
     blind = evaluator.optimum.copy()
-    blind[:GIVEN_BITS] ^= True
+    blind[:CONTEXT_BITS] ^= True
     assert evaluator.evaluate(blind[None])[0].accuracy == 0.0
 
 

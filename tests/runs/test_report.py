@@ -142,7 +142,7 @@ def test_tensorboard_reads_the_scalars(rows, tmp_path):
         scalars.write(rows[10:20], rows[12])
     with Scalars(tmp_path / "tb") as scalars:  # the process that goes on
         scalars.write(rows[20:25], rows[12])
-    events = EventAccumulator(str(tmp_path / "tb"))
+    events = EventAccumulator(str(tmp_path / "tb"), {"tensors": 0})  # all of them, no sample
     events.Reload()
 
     def value(tag, index):

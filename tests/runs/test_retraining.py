@@ -8,20 +8,19 @@ import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
-from ads_gym.files import locked, to_json
+from ads_gym.files import locked
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import SparseDenseNet
 from ads_gym.runs import retraining
-from ads_gym.runs.folder import FORMAT, FORMAT_VERSION
+from ads_gym.runs.folder import Manifest, RunFolder, now
 from ads_gym.runs.retraining import retrain
 from ads_gym.tasks import Task, save_task
 
 
-def write_manifest(folder, task, **more):
-    text = to_json(FORMAT, FORMAT_VERSION, {"settings": {"task": str(task)}, **more})
-    (folder / "manifest.json").write_text(text)
+def write_manifest(folder, task):
+    RunFolder(folder).write(Manifest({}, 1, {}, now(), task=str(task)))
 
 
 @pytest.fixture
@@ -89,7 +88,7 @@ def test_what_is_no_run_is_told(run):
     with pytest.raises(DamagedFile, match=r"report\.json"):
         retrain(run, epochs=1, seeds=1, device="cpu")
     write_manifest(run, "planted-45")
-    with pytest.raises(InvalidValue, match="no data"):
+    with pytest.raises(InvalidValue, match="no images and no network"):
         retrain(run)
     (run / "manifest.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"manifest\.json"):

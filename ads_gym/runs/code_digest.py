@@ -1,10 +1,10 @@
-"""Names of objects that mean the same in every process, and digests of the source code behind them."""
+"""Digest of the source code of an agent or a reward function, and its name "module:name", if any process finds it."""
 
 import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from ads_gym.imports import object_name
 
 INSTALLED = {"site-packages", "dist-packages"}  # folders of distributions that were installed from a wheel
+LIBRARY = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))  # Python's own
 
 
 def stable_name(value: object) -> str | None:
@@ -38,7 +39,8 @@ def source_digest(value: object, name: str | None = None) -> str | None:
     nothing is left.
     """
     module = getattr(value, "__module__", None) or type(value).__module__
-    files = _sources(module) | (_sources(name.partition(":")[0]) if name else set())
+    _find.cache_clear()  # files may have come or gone since
+    files = _sources([module, name.partition(":")[0]] if name else [module])
     if not files:
         return None
     digest = hashlib.sha256()
@@ -47,17 +49,19 @@ def source_digest(value: object, name: str | None = None) -> str | None:
     return digest.hexdigest()
 
 
-def _sources(name: str) -> set[Path]:
-    """Source files of a module and of what it imports."""
-    found: dict[str, Path] = {}
-    waiting = [name]
+def _sources(names: Iterable[str]) -> set[Path]:
+    """Source files of modules and of what they import."""
+    found: set[Path] = set()
+    seen, waiting = set(names), list(names)
     while waiting:
         module = waiting.pop()
-        file = None if module in found else _file_of(module)
+        file = _file_of(module)
         if file is not None and _is_source(file):
-            found[module] = file
-            waiting += _imports(file, file.stat().st_mtime_ns, module)
-    return set(found.values())
+            found.add(file)
+            new = set(_imports(file, file.stat().st_mtime_ns, module)) - seen
+            seen |= new
+            waiting += new
+    return found
 
 
 @cache
@@ -97,6 +101,7 @@ def _file_of(module: str) -> Path | None:
     return _origin(_find(module))
 
 
+@cache
 def _find(module: str) -> ModuleSpec | None:
     """What the import system knows of a module; None where there is none, as in `from module import name`."""
     parent, places = module.rpartition(".")[0], None
@@ -122,5 +127,4 @@ def _origin(spec: ModuleSpec | None) -> Path | None:
 
 def _is_source(file: Path) -> bool:
     """Whether a file belongs to no wheel and not to Python's own library."""
-    library = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-    return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in library)
+    return INSTALLED.isdisjoint(file.parts) and not any(file.is_relative_to(folder) for folder in LIBRARY)
