@@ -53,7 +53,7 @@ for agent in (ppo, recurrent_ppo):
 
 if __name__ == "__main__":
     for agent in (ppo, recurrent_ppo):
-        result = ads_gym.search("planted-45", agent, evaluations=128)
+        result = ads_gym.search("planted-45", agent, evaluations=64)
         print(f"{agent.__name__}, best of {result.evaluations}:")
         for line in result.table:
             print(f"  {line.name:<7} objective {line.objective:.3f}  agreement {line.accuracy:.3f}")

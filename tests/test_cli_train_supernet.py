@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from commands import run_here, run_program
+from commands import run_here
 from PIL import Image
 from users import be_nameless, needs_linux, needs_root, obey_modes
 from users import run_program as run_as
@@ -266,21 +266,19 @@ except ads_gym.errors.StorageError as error: print(error)
 
 
 @pytest.mark.parametrize("columns", [20, 40, 60])
-def test_numbers_are_whole_however_narrow_the_terminal(place, columns):
-    environment = os.environ | {"COLUMNS": str(columns)}
-    done = run_program(*TRAIN, "--out", "task", env=environment)
+def test_numbers_are_whole_however_narrow_the_terminal(run, place, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = run(*TRAIN, "--out", "task")
     assert done.code == 0 and "…" not in done.out
     spread = Task.load("./task").record["spread"]
     for row in spread:
         assert f"{row['accuracy']:.4f}" in done.out and f"{row['loss']:.4f}" in done.out
-    done = run_program(
-        *("search", "--task", "./task", "--agent", "random", "--evaluations", 3, "--run", "r"), env=environment
-    )
+    done = run("search", "--task", "./task", "--agent", "random", "--evaluations", 3, "--run", "r")
     assert done.code == 0 and "…" not in done.out
     result = json.loads((place / "r/manifest.json").read_text())["result"]
     for line in result["table"]:
         assert f"{line['accuracy']:.4f}" in done.out and f"{line['parameters']:,.0f}" in done.out
-    done = run_program("retrain", "r", "--epochs", 1, "--seeds", 2, env=environment)
+    done = run("retrain", "r", "--epochs", 1, "--seeds", 2)
     assert done.code == 0 and "…" not in done.out and done.out.count(" ± ") == 4
 
 

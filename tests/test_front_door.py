@@ -17,23 +17,24 @@ from ads_gym import Agent, Architecture, Evaluator, Metrics, Optimiser, Problem,
 
 
 def soft(metrics: Metrics) -> float:
-    return metrics.{attribute}
+    value: float = metrics.soft_accuracy
+    return value
 
 
 def make(task: Task, evaluator: Evaluator) -> Problem:
-    return ads_gym.make_problem(task, evaluator=evaluator, {reward}=soft)
+    return ads_gym.make_problem(task, evaluator=evaluator, reward=soft)
 
 
-result: SearchResult = ads_gym.{search}("digits", {evaluations}=int(np.int64(3)))
+result: SearchResult = ads_gym.search("digits", evaluations=int(np.int64(3)))
 best: Architecture = result.architecture
 kinds: list[type[Agent] | type[Optimiser]] = []
 """
-RIGHT = {"attribute": "soft_accuracy", "reward": "reward", "search": "search", "evaluations": "evaluations"}
-WRONG = {
-    "evaluations": ("evaluatoins", 'Unexpected keyword argument "evaluatoins"'),
-    "reward": ("rewrad", 'Unexpected keyword argument "rewrad"'),
-    "attribute": ("soft_acuracy", '"Metrics" has no attribute "soft_acuracy"'),
-    "search": ("serach", 'Module has no attribute "serach"'),
+MISSPELT = {  # -> what mypy says of it
+    "metrics.soft_accuracy": ("metrics.soft_acuracy", '"Metrics" has no attribute "soft_acuracy"'),
+    "reward=soft": ("rewrad=soft", 'Unexpected keyword argument "rewrad"'),
+    "evaluations=": ("evaluatoins=", 'Unexpected keyword argument "evaluatoins"'),
+    "result.architecture": ("result.archtecture", '"SearchResult" has no attribute "archtecture"'),
+    "import Agent,": ("import Agnet as Agent,", 'has no attribute "Agnet"'),
 }
 
 
@@ -54,14 +55,19 @@ def mypy(file: Path, *options: object, **environment: str) -> tuple[int, str]:
 
 
 def check_front_door(folder: Path, *options: object, **environment: str) -> None:
-    """A right file passes, and each misspelling fails by name."""
+    """A right file passes, and each misspelling is found."""
     file = folder / "user.py"
-    file.write_text(USER.format(**RIGHT))
+    file.write_text(USER)
     assert mypy(file, *options, **environment) == (0, "Success: no issues found in 1 source file\n")
-    for name, (misspelt, says) in WRONG.items():
-        file.write_text(USER.format(**RIGHT | {name: misspelt}))
-        code, out = mypy(file, *options, **environment)
-        assert code == 1 and says in out and "Found 1 error" in out, out
+    wrong = USER
+    for right, (misspelt, _) in MISSPELT.items():
+        assert wrong.count(right) == 1
+        wrong = wrong.replace(right, misspelt)
+    file.write_text(wrong)
+    code, out = mypy(file, *options, **environment)
+    assert code == 1 and f"Found {len(MISSPELT)} errors" in out, out
+    for _, says in MISSPELT.values():
+        assert says in out, out
 
 
 def test_a_misspelt_name_in_front_of_the_clone(tmp_path):

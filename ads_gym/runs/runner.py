@@ -17,7 +17,6 @@ from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
-from ads_gym.runs.stored_result import stored_result
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import (
     Manifest,
@@ -41,6 +40,7 @@ from ads_gym.runs.recorder import (
 )
 from ads_gym.runs.report import draw_pictures
 from ads_gym.runs.result import SearchResult
+from ads_gym.runs.stored_result import stored_result
 from ads_gym.tasks import Task
 
 __all__ = ["SearchResult", "search"]

@@ -245,13 +245,13 @@ def test_every_traversal_computes_on_one_thread(monkeypatch):
     monkeypatch.setattr(Traversal, "visit", watched)
     torch.set_num_threads(4)
     try:
-        for _ in range(200):
+        for _ in range(50):
             evaluator.close()  # new threads every time
             evaluator.evaluate(masks)
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
-    assert len(seen) > 800 and set(seen) == {1}
+    assert len(seen) > 200 and set(seen) == {1}
 
 
 def test_on_the_shipped_supernet_dense_is_good_and_the_chain_is_not():
