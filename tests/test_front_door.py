@@ -70,6 +70,7 @@ def check_front_door(folder: Path, *options: object, **environment: str) -> None
         assert says in out, out
 
 
+@pytest.mark.slow
 def test_a_misspelt_name_in_front_of_the_clone(tmp_path):
     """mypy follows no editable installation, so the clone is on its path."""
     check_front_door(tmp_path, "--follow-imports=silent", MYPYPATH=str(ROOT))

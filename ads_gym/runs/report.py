@@ -1,5 +1,6 @@
 """The closing table of a search, and its pictures."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ads_gym import files
 from ads_gym.architecture import Architecture
 from ads_gym.envs import render
-from ads_gym.errors import StorageError
 from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.record import Row, best_of
 from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
@@ -112,12 +113,10 @@ def draw_pictures(folder: Path, rows: Sequence[Row], result: SearchResult) -> No
         "accuracy-macs.png": accuracy_against_macs(rows, result.table),
         "adjacency.png": adjacency(result.architecture),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            figure.savefig(folder / name, dpi=DOTS_PER_INCH)
-    except OSError as error:
-        raise StorageError(f"pictures cannot be written to {folder}: {error.strerror}.") from error
+    for name, figure in figures.items():
+        png = io.BytesIO()
+        figure.savefig(png, dpi=DOTS_PER_INCH)
+        files.write_file(folder / name, png.getvalue())
 
 
 def best_so_far(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
@@ -162,6 +161,7 @@ def adjacency(architecture: Architecture) -> "Figure":
     share = architecture.mask.mean()
     masks = {"dense": topology.dense(), f"best: {share:.0%} of the skip connections": architecture.mask}
     figure = _empty_figure(height=5.2)
+    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.06, top=0.93)
     for place, (title, mask) in enumerate(masks.items(), start=1):
         axes = figure.add_subplot(2, 1, place)
         axes.imshow(render.rgb_array(topology, mask), interpolation="nearest")
@@ -189,6 +189,7 @@ def _empty_figure(height: float = 4.0) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure: Any = Figure(figsize=(6.4, height), layout="constrained")
+    figure: Any = Figure(figsize=(6.4, height))
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.13, top=0.96)  # a layout engine would draw all of it twice
     return figure  # type: ignore[no-any-return]
