@@ -167,7 +167,7 @@ def threads(request):
 
 
 SUPERNETS = {config: trained_looking(config) for config in (WIDE, KINDS[3])}
-IMAGES = {config: (random_images(config, 40, 1), random_images(config, 70, 2)) for config in SUPERNETS}
+IMAGES = {config: (random_images(config, 16, 1), random_images(config, 24, 2)) for config in SUPERNETS}
 
 
 KINDS_OF_EVALUATOR = {
@@ -181,7 +181,7 @@ def make(config=WIDE, dtype=torch.float32):
     return InheritedEvaluator(SUPERNETS[config], *IMAGES[config], device="cpu", dtype=dtype)
 
 
-def masks_of(evaluator, n=6):
+def masks_of(evaluator, n=4):
     return np.random.default_rng(0).random((n, evaluator.topology.size)) < 0.5
 
 

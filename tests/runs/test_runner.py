@@ -592,7 +592,7 @@ def test_a_planted_run_needs_no_torch(tmp_path):
         "        while not env.step(env.action_space.sample())[2]:\n"
         "            pass\n"
         "for agent in (stepper, 'random', 'density', 'bernoulli', 'local', 'bayes'):\n"
-        "    print(ads_gym.search('planted-45', agent, 60, progress=False).evaluations)"
+        "    print(ads_gym.search('planted-45', agent, 60, progress=False, run=str(agent)[:9]).evaluations)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "60\n" * 6, done.stderr
