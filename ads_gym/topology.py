@@ -1,4 +1,4 @@
-"""Skip connections of a DenseNet, their order, and conversions between masks, adjacency matrices and keys.
+"""Skip connections of a DenseNet, their order, and conversions between masks, adjacency matrices and bytes.
 
 Within block b, node 0 is the block's input, 1..L are its layers and L+1 is its output (transition or classifier).
 Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2). numpy only.

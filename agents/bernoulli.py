@@ -1,4 +1,4 @@
-"""Independent Bernoulli bits, one logit for each connection: the memoryless baseline of a recurrent policy. numpy only.
+"""Bernoulli agent: an independent logit for each connection, trained by policy gradient. No memory; numpy only.
 
 Shapes: E skip connections, B masks of a batch.
 """

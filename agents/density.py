@@ -1,4 +1,4 @@
-"""One logit for all connections: learns how many to keep, and nothing about which. The baseline of `bernoulli`."""
+"""Density agent: one logit for all connections, so that it learns how many to keep and nothing about which."""
 
 from ads_gym.agents.bernoulli import Bernoulli
 

@@ -1,4 +1,4 @@
-"""The vector environment as a Stable-Baselines3 `VecEnv`. Shape: N environments."""
+"""The vector environment as a Stable-Baselines3 `VecEnv`."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The options of `ads-gym train-supernet`, with the preset of the data for each that is not given."""
+"""The options of `ads-gym train-supernet`; those left out come from the preset of the data set."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Labelled images as tensors. Letters: n images, c channels, h and w pixels."""
+"""Labelled images as tensors: n images, c channels, h x w pixels."""
 
 import hashlib
 from collections.abc import Sequence

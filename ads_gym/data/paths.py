@@ -1,4 +1,4 @@
-"""Folders of trained tasks and of data sets on this computer."""
+"""Where trained tasks and data sets lie on this computer: $ADS_GYM_HOME, $ADS_GYM_DATA."""
 
 import os
 import sys

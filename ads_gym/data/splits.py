@@ -1,4 +1,4 @@
-"""Data as image sets, one for each split; never downloads unless asked.
+"""The images of a task, one `ImageSet` for each split; never downloads unless asked.
 
 What a data set calls its test split is TEST and nothing else; VALID is then taken from its train split. `digits` is
 split by writer. Custom data are divided in three, class by class. All of it is fixed by the seed in the data spec.

@@ -1,4 +1,4 @@
-"""A supernet decomposed into the contributions of single sources to single destinations.
+"""Decompose a supernet by connection: under any mask, a layer's output is a sum of terms, one for each kept source.
 
 A layer is a sum: a convolution of concatenated sources equals the sum of one convolution per source, with its slice of
 the weights. And pre-activation BatchNorm normalises channel by channel, so mean and variance belong to a source and are

@@ -136,7 +136,7 @@ def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "c
     features.add_module("norm5", nn.BatchNorm2d(last, **options))
     classifier = nn.Linear(last, config.classes, **options)
     for module in features.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and device != "meta":  # there `normal_` imports a second's worth of torch
             nn.init.kaiming_normal_(module.weight)
     nn.init.zeros_(classifier.bias)
     return features, classifier
@@ -153,7 +153,13 @@ def uninitialised(build: Callable[[str], Network]) -> Network:
     """
     check_process()
     with torch.inference_mode(False):
-        return build("meta").to_empty(device="cpu")
+        network = build("meta")
+        empty = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            for name, tensor in network.state_dict().items()
+        }
+        network.load_state_dict(empty, assign=True)  # `to_empty` would import a second's worth of torch
+        return network
 
 
 def _options(device: str) -> dict[str, Any]:

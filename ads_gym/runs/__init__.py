@@ -1,1 +1,1 @@
-"""Searches: an agent, a budget, a folder, and what is kept of them."""
+"""Running searches: budgets, run folders, records, reports, and retraining of what was found."""

@@ -1,4 +1,4 @@
-"""Digest of the source code of an agent or a reward function, and its name "module:name", if any process finds it."""
+"""Digest of the source code of an agent or reward function, and its name "module:name" if other processes find it."""
 
 import ast
 import hashlib

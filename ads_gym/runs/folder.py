@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, what it is a run of, and under which circumstances it was made."""
+"""The run folder: paths of its files, its manifest, and the checks before a run goes on."""
 
 import os
 import platform

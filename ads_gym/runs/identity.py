@@ -1,4 +1,4 @@
-"""What a run is a run of: everything that its record depends on but its budget."""
+"""The identity of a run: all that its record depends on (problem, agent, their code, options, seed) but its budget."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Counting, recording and limiting what an agent asks of an evaluator."""
+"""An evaluator wrapper that counts and records what an agent evaluates, and stops it when the budget is spent."""
 
 import time
 import warnings

@@ -1,4 +1,4 @@
-"""The closing table of a search, and its pictures."""
+"""Print the closing table of a search, and draw its pictures."""
 
 import io
 from collections.abc import Sequence

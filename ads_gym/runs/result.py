@@ -1,4 +1,4 @@
-"""The result of a search."""
+"""`SearchResult`, what a search returns: best architecture, metrics, lines of the closing table."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""A search: a problem, an agent, a budget, a run folder."""
+"""`search`: let an agent search until its budget is spent, record it in a run folder, and report the best."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""Answering a search from what a run has recorded: the same budget, or a smaller one."""
+"""Return the result of a search from the record of an earlier run, without running it again."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The surrogate: a Gaussian process that predicts the reward of a mask, with a standard deviation, from known rewards.
+"""The surrogate: a Gaussian process that predicts the objective of a mask, with a standard deviation, from known ones.
 
 C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", 2006. The kernel of two masks is
 exp(-sum of the weights of the bits in which they differ): an RBF kernel with a length scale for each bit (automatic

@@ -1,4 +1,4 @@
-"""The recurrent policy: an LSTM that reads earlier decisions, plus a free logit for each connection.
+"""The recurrent policy: an LSTM that reads earlier decisions, plus a learned bias for each connection.
 
 Shapes, here and in `policy_gradient`: E skip connections, B episodes, T steps (of the longest episode), H hidden units.
 """

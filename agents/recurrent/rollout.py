@@ -1,4 +1,4 @@
-"""Rollouts: episodes in a vector environment, step by step, and which decisions of an episode were the agent's own.
+"""Rollouts: episodes in a vector environment, and which decisions the agent made (others are given at reset).
 
 Shapes: n environments, E skip connections. numpy only.
 """
