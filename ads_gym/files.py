@@ -41,6 +41,8 @@ def resolve(path: str | Path) -> Path:
     Raises:
         StorageError: the home folder or the current folder is unknown.
     """
+    if not isinstance(path, str | Path):
+        raise InvalidValue(f"a path is a string or a Path, got {path!r:.80}.")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # no HOME, and a user id without a name
@@ -280,7 +282,8 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            (folder / LOCK_NAME).unlink()
+            if lock is None or os.path.samestat(os.fstat(lock), (folder / LOCK_NAME).stat()):
+                (folder / LOCK_NAME).unlink()  # and not another process's, where the folder was renamed meanwhile
         if lock is not None:
             os.close(lock)
         if made:

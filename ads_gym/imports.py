@@ -20,7 +20,7 @@ def import_object(spec: str, what: str) -> Any:
         InvalidValue, NotFound, UnknownName: not of that form, no such module, no such name in it.
     """
     module_name, colon, name = spec.partition(":")
-    if not (module_name and colon and name):
+    if not (module_name and colon and name) or module_name.startswith("."):
         raise InvalidValue(f"{what} {spec!r} should look like 'module:name'.")
     here = str(Path.cwd())
     if here not in sys.path:

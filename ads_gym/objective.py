@@ -89,8 +89,10 @@ class Objective:
     def _reward(self, metrics: Metrics) -> float:
         try:
             reward = float(self.function(metrics))
-        except (TypeError, ValueError) as error:
-            raise InvalidValue(f"the reward function must take metrics and return a number: {error}") from error
+        except Exception as error:
+            raise InvalidValue(
+                f"the reward function must take metrics and return a number: {type(error).__name__}: {error}"
+            ) from error
         if not math.isfinite(reward):
             raise InvalidValue(f"the reward must be a finite number, got {reward} for {metrics}.")
         return reward
@@ -126,7 +128,7 @@ def check_cost_weight(weight: object) -> float | str:
         return EVEN
     try:
         number = float(weight)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(weight, bool | np.bool_) or not 0 <= number <= MAX_COST_WEIGHT:
         raise InvalidValue(f"a cost weight is a number from 0 to {MAX_COST_WEIGHT:g} or 'even', got {weight!r}.")

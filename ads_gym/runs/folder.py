@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from importlib.metadata import version
@@ -21,7 +22,8 @@ from ads_gym.tasks import Task
 
 FORMAT = "ads-gym run"
 FORMAT_VERSION = 2
-PACKAGES = ("ads-gym", "gymnasium", "numpy")  # whose versions may change a result; torch's is the evaluator's
+# whose versions may change a result; torch's is the evaluator's
+PACKAGES = ("ads-gym", "gymnasium", "numpy", "scipy", "stable-baselines3")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,15 @@ class RunFolder:
             (aside / files.LOCK_NAME).unlink(missing_ok=True)
         return aside
 
+    def bring_back(self, aside: Path) -> None:
+        """Give a folder that was set aside its name again, if no run has begun in its place."""
+        with suppress(OSError):
+            if not self.manifest.exists():
+                self.path.rmdir()
+        with suppress(OSError):
+            if not self.path.exists():
+                aside.rename(self.path)
+
     def remove(self) -> None:
         """Remove what a run has written here, and the folder where nothing else lies in it."""
         with files.file_errors(self.path, "removed"):
@@ -119,7 +130,7 @@ class RunFolder:
 def default_folder(task: str, agent: str, seed: int, identity: Identity) -> RunFolder:
     """Return runs/<task>-<agent>-s<seed>-<8 hex of the identity>."""
     name = re.sub(r"[^\w.-]+", "-", f"{task}-{agent}-s{seed}-{identity.digest}")
-    return RunFolder(Path("runs") / name)
+    return RunFolder(files.resolve(Path("runs") / name))
 
 
 def place_of(task: Task | None, folder: Path) -> dict[str, str | None]:
@@ -133,7 +144,7 @@ def place_of(task: Task | None, folder: Path) -> dict[str, str | None]:
 
 
 def load_task_of(manifest: Manifest, folder: Path, data_root: Path | str | None = None) -> Task:
-    """Return the task of a run: where it was, or where it is now if it was moved together with the run's folder.
+    """Return the task of a run: where it is as seen from the run's folder (both may have been moved), or where it was.
 
     Raises:
         AdsGymError: no task, or none that can be loaded.
@@ -141,8 +152,9 @@ def load_task_of(manifest: Manifest, folder: Path, data_root: Path | str | None 
     if manifest.task is None:
         raise InvalidValue(f"the run in {folder} used an evaluator of its own, and no task with a network to train.")
     place = manifest.task
-    if manifest.task_from_run is not None and not files.exists(Path(place)):
-        place = os.path.normpath(files.resolve(folder) / manifest.task_from_run)
+    if manifest.task_from_run is not None:
+        beside = Path(os.path.normpath(files.resolve(folder) / manifest.task_from_run))
+        place = str(beside) if files.exists(beside) else place
     return Task.load(place, data_root or manifest.data_root)
 
 

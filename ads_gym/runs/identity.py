@@ -16,10 +16,19 @@ from ads_gym.evaluators.base import provenance
 from ads_gym.imports import object_name
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem
-from ads_gym.runs.code_digest import source_digest, stable_name
+from ads_gym.runs.code_digest import source_digest, stable_name, wheel_version
 
 Parts = Mapping[str, Any]  # as JSON holds it
-DIGESTS = {"weights", "data", "settings", "evaluator", "agent's code", "reward's code", "files that options name"}
+DIGESTS = {  # whose values say nothing to people
+    "weights",
+    "data",
+    "settings",
+    "evaluator",
+    "agent's code",
+    "reward's code",
+    "code that options name",
+    "files that options name",
+}
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,16 @@ class Identity:
 
     def differences(self, other: Parts) -> list[str]:
         """Return what another run's parts have otherwise, in words."""
-        names = [name for name in {**other, **self.parts} if other.get(name) != self.parts.get(name)]
+        names = [name for name in {**other, **self.parts} if _text(other.get(name)) != _text(self.parts.get(name))]
         return [
             f"other {name}" if name in DIGESTS else f"{name} {other.get(name)!r} and not {self.parts.get(name)!r}"
             for name in names
         ]
+
+
+def _text(part: Any) -> str:
+    """A part as JSON text: there, unlike in Python, 1 is not True."""
+    return json.dumps(part, sort_keys=True)
 
 
 def identify(
@@ -79,7 +93,9 @@ def identify(
     parts |= _code("reward", problem.objective.function, reward, unnamed)
     parts |= _code("agent", player.make, agent, unnamed)
     parts["agent's options"] = _plain(options)
-    if contents := {name: _content(name) for name in _strings(parts["agent's options"]) if _is_file(name)}:
+    if code := [source_digest(value) for value in _callables(options)]:
+        parts["code that options name"] = code
+    if contents := {name: _content(name) for name in _file_names(parts["agent's options"])}:
         parts["files that options name"] = contents
     if player.kind is not Kind.OPTIMISER:
         parts |= {"decision": decision, "observation": player.observation, "environments": player.num_envs}
@@ -91,8 +107,12 @@ def _code(what: str, value: Callable[..., Any], given: object, unnamed: dict[str
     name = given if isinstance(given, str) else stable_name(value)
     if name is None:
         name = unnamed[what] = object_name(value)
-    digest = source_digest(value, name if ":" in name else None)
-    return {what: name} | ({} if digest is None else {f"{what}'s code": digest})
+    found = {what: name}
+    if (digest := source_digest(value, name if ":" in name else None)) is not None:
+        found[f"{what}'s code"] = digest
+    elif (version := wheel_version(value)) is not None:
+        found[f"{what}'s version"] = version
+    return found
 
 
 def _plain(options: Mapping[str, Any]) -> Any:
@@ -112,13 +132,26 @@ def _plain(options: Mapping[str, Any]) -> Any:
         raise InvalidValue(f"the options of an agent must be numbers, strings and such: {error}.") from error
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """All strings in options, in lists and objects too."""
-    if isinstance(value, str):
+def _leaves(value: Any) -> Iterator[Any]:
+    """All that is in options, in lists and mappings too."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
         yield value
-    elif isinstance(value, list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
+
+
+def _callables(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
+    return filter(callable, _leaves(options))
+
+
+def _file_names(options: Any) -> Iterator[str]:
+    """The files that options name: by their paths, or as a saved policy is named, without an ending."""
+    for value in _leaves(options):
+        if isinstance(value, str):
+            yield from filter(_is_file, (value, f"{value}.json", f"{value}.safetensors", f"{value}.zip"))
 
 
 def _is_file(value: str) -> bool:

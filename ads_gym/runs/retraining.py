@@ -100,7 +100,7 @@ def retrain(
     if seeds < 1:
         raise InvalidValue(f"retraining needs at least one seed, got {seeds}.")
     run = resolve(run)
-    task, found = _read_run(run, data_root)
+    task, found = _read_run(run, data_root, inherit)
     job = _Retraining.of(run, task, found, _recipe(task, epochs, inherit), inherit, resolve_device(device))
     job.read()
     if not job.is_done(seeds):
@@ -191,8 +191,12 @@ class _Retraining:
         return network
 
 
-def _read_run(run: Path, data_root: Path | str | None) -> tuple[SupernetTask, Architecture]:
-    """The task of a run, and the best architecture that it found."""
+def _read_run(run: Path, data_root: Path | str | None, inherit: bool) -> tuple[SupernetTask, Architecture]:
+    """The task of a run, and the best architecture that it found.
+
+    Raises:
+        InvalidValue: a run on no images; a task whose images or (where they are inherited) weights are others today.
+    """
     folder = RunFolder(run)
     if not is_file(folder.manifest) or (manifest := folder.read()) is None:
         raise NotFound(f"{run} is no run folder: it has no manifest.json. Give the folder that ads-gym search wrote.")
@@ -202,6 +206,13 @@ def _read_run(run: Path, data_root: Path | str | None) -> tuple[SupernetTask, Ar
     architecture = Architecture.read(folder.best)
     if architecture.config != task.config:
         raise InvalidValue(f"{folder.best} is of another network than task {task.name!r}: was it trained anew?")
+    of_run, today = manifest.identity, task.evaluator(device="cpu").provenance if manifest.identity else {}
+    for part in ("data", "weights") if inherit else ("data",):
+        if of_run.get(part) != today.get(part):
+            raise InvalidValue(
+                f"the {part} of task {task.name!r} in {task.folder} are not those that the run {run} searched on: "
+                "search again, or bring them back."
+            )
     return task, architecture
 
 

@@ -32,7 +32,6 @@ from ads_gym.runs.identity import Identity, identify
 from ads_gym.runs.progress import ProgressLine, Scalars
 from ads_gym.runs.record import Row, RunRecord, best_of, to_csv
 from ads_gym.runs.recorder import (
-    EPISODES_PER_EVALUATION,
     BudgetedEnv,
     BudgetedVectorEnv,
     Recorder,
@@ -47,6 +46,7 @@ __all__ = ["SearchResult", "search"]
 
 ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
 MAX_EVALUATIONS = 10**9
+MAX_STEPS = 10**9  # what policies are told to learn for: the budget ends them, and no schedule may depend on it
 MAX_SEED = 2**32 - 1  # what numpy, torch and Stable-Baselines3 all take
 
 
@@ -121,17 +121,22 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         data_root=data_root,
     )
     job = Job(problem, player, options, Decision(decision or Decision.CONNECTION), seed)
+    aside = None
     try:
         identity = identify(problem, reward, player, agent, options, str(job.decision), seed)
         folder = run_folder(job, identity, run)
         if restart and files.exists(folder.manifest):  # one that cannot be read is set aside too
             with files.locked(folder.path, "searching"):
-                folder.set_aside()
+                aside = folder.set_aside()
         if (stored := stored_result(folder, identity, problem, evaluations, seed)) is not None:
             return stored
         with open_run(folder, job, identity, evaluations) as opened:
             play(opened, progress)
             return close_run(opened)
+    except BaseException:
+        if aside is not None:
+            folder.bring_back(aside)
+        raise
     finally:
         problem.close()
 
@@ -219,6 +224,9 @@ class OpenRun:
     def write_best(self, best: Row) -> None:
         """Write the best architecture so far."""
         mask = self.problem.topology.mask(best.mask)
+        weights = self.folder.best.with_suffix(".safetensors")
+        with files.file_errors(weights, "removed"):
+            weights.unlink(missing_ok=True)  # of an earlier best: never beside this one
         files.write_file(self.folder.best, self.problem.architecture(mask).to_json() + "\n")
 
 
@@ -240,10 +248,12 @@ def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) 
             check_circumstances(folder.path, manifest, circumstances_now)
         opened = None
         try:
+            if begins:  # before the record, so that whatever a kill leaves belongs to this run
+                folder.write(manifest)
             with RunRecord(folder.record) as record:
                 opened = _opened(folder, job, manifest, identity, record, evaluations)
                 yield opened
-        except AdsGymError:
+        except Exception:  # after Ctrl-C the same call goes on
             if begins and not (opened and opened.rows):
                 with suppress(AdsGymError):  # what went wrong first is what is told
                     folder.remove()
@@ -296,23 +306,38 @@ def play(run: OpenRun, progress: bool) -> None:
 
 def optimise(run: OpenRun, problem: Problem, recorder: Recorder) -> None:
     """Ask an optimiser for masks, and tell it their scores, until the budget is spent or it asks for none."""
-    optimiser = run.job.agent.build(problem, run.job.seed, run.job.options)
-    size = check_number(f"batch_size of agent {run.job.agent.name}", getattr(optimiser, "batch_size", 1), 1, 10**6)
+    name = run.job.agent.name
     with suppress(BudgetExhausted):
-        while len(masks := np.asarray(optimiser.ask(size))):
+        optimiser = run.job.agent.build(problem, run.job.seed, run.job.options)
+        size = check_number(f"batch_size of agent {name}", getattr(optimiser, "batch_size", 1), 1, 10**6)
+        while len(masks := check_asked(optimiser.ask(size), name)):
             optimiser.tell(masks, problem.score(masks))
+
+
+def check_asked(masks: Any, name: str) -> Any:
+    """Return what an optimiser asked for as an array; its shape and type are checked where it is scored.
+
+    Raises:
+        InvalidValue: no array, or none of masks.
+    """
+    try:
+        array = np.asarray(masks)
+    except ValueError:  # a ragged sequence
+        array = np.empty(())
+    if array.ndim == 0:
+        raise InvalidValue(f"ask of agent {name} should return masks, bool [n, E] (n = 0: the end), got {masks!r:.80}.")
+    return array
 
 
 def step_environment(run: OpenRun, problem: Problem, recorder: Recorder) -> None:
     """Let a policy learn, or a function play, in an environment until the budget is spent."""
     job = run.job
     env = make_environment(job, problem, recorder)
-    most_steps = EPISODES_PER_EVALUATION * run.manifest.budget * (problem.topology.size + 1)
     policy: Any = None
     try:
         if job.agent.kind is Kind.POLICY:
             policy = job.agent.build(env, job.seed, job.options)
-            policy.learn(most_steps)
+            policy.learn(MAX_STEPS)
         else:
             job.agent.make(env, job.seed, **job.options)
     except BudgetExhausted:

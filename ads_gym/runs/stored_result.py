@@ -48,7 +48,9 @@ def _shorter_result(
     episodes, stopped_by = _end(rows, manifest, evaluations)
     if stopped_by is None:
         return None
-    kept = [row for row in rows[:evaluations] if row.episode <= episodes]
+    kept = rows[:evaluations]
+    if manifest.differs_at is None:  # else episodes were counted by several processes that did not repeat each other
+        kept = [row for row in kept if row.episode <= episodes]
     best = best_of(kept)
     evaluator = StoredEvaluator(problem.evaluator, record)
     problem = replace(problem, evaluator=evaluator, objective=replace(problem.objective, evaluator=evaluator))

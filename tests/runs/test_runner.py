@@ -306,7 +306,7 @@ def test_the_default_folder_tells_settings_apart_but_not_budgets(tmp_path, monke
         return ads_gym.search("planted-20", "random", progress=False, **{"evaluations": 3} | keywords).folder
 
     first = folder()
-    assert re.fullmatch(r"runs/planted-20-random-s0-[0-9a-f]{8}", first.as_posix())
+    assert first.parent == tmp_path / "runs" and re.fullmatch(r"planted-20-random-s0-[0-9a-f]{8}", first.name)
     assert folder(evaluations=4) == first == folder(data_root=tmp_path)
     others = [folder(seed=1), folder(reward="loss"), folder(max_macs=0.7), folder(evaluator="planted:pairwise:1")]
     assert len({first, *others}) == 5
@@ -430,14 +430,26 @@ def test_what_is_recorded_or_not_ours_stays_when_an_agent_fails(tmp_path):
 
 def test_a_folder_that_another_search_began_stays(tmp_path):
     def broken(env, seed):
-        raise [ZeroDivisionError, InvalidValue("wrong")][(tmp_path / "again").exists()]
+        raise [KeyboardInterrupt, ZeroDivisionError, InvalidValue("wrong")][len(list(tmp_path.glob("again*")))]
 
-    with pytest.raises(ZeroDivisionError):  # no word of ours: it goes on when it is mended
+    with pytest.raises(KeyboardInterrupt):  # the same call goes on
         search(tmp_path, broken)
-    (tmp_path / "again").touch()
-    with pytest.raises(InvalidValue, match="wrong"):
+    for error in (ZeroDivisionError, InvalidValue):
+        (tmp_path / f"again{error.__name__}").touch()
+        with pytest.raises(error):
+            search(tmp_path, broken)
+        assert manifest_of(tmp_path / "run")["result"] is None
+
+
+def test_an_error_before_the_first_evaluation_leaves_nothing(tmp_path):
+    """What is mended then is other code, and would not fit the folder."""
+
+    def broken(env, seed):
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
         search(tmp_path, broken)
-    assert manifest_of(tmp_path / "run")["result"] is None
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_tasks():
