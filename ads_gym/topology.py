@@ -121,7 +121,7 @@ class Topology:
         Raises:
             InvalidValue: wrong length, a type that is neither bool nor 0/1 integers, other values than 0 and 1.
         """
-        array = np.asarray(masks)
+        array = _as_array("a mask", masks)
         if array.dtype != np.bool_:
             if not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (0, 1)).all():
                 raise InvalidValue(
@@ -140,7 +140,7 @@ class Topology:
         Raises:
             InvalidValue: wrong length, type or values.
         """
-        array = np.asarray(decisions)
+        array = _as_array("decisions", decisions)
         if (
             array.dtype == np.bool_
             or not np.issubdtype(array.dtype, np.integer)
@@ -194,3 +194,15 @@ class Topology:
     def chain(self) -> BoolArray:
         """The mask that keeps none."""
         return np.zeros(self.size, dtype=np.bool_)
+
+
+def _as_array(what: str, values: Any) -> NDArray[Any]:
+    """Return `values` as an array.
+
+    Raises:
+        InvalidValue: a ragged sequence.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidValue(f"{what} should be one array, got {values!r:.60}, whose rows differ in length.") from error

@@ -339,6 +339,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         """Return the decisions int8[E] in `options`, or None."""
         if not options:
             return None
+        check_options(options)
         for name in options:
             if name != "decided":
                 raise unknown_name("reset option", name, ["decided"])
@@ -385,6 +386,16 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             "executed": executed,
             "overruled": self._counts[overruled],
         }
+
+
+def check_options(options: object) -> None:
+    """Check that the options of a reset are a mapping.
+
+    Raises:
+        InvalidValue: anything else.
+    """
+    if not isinstance(options, Mapping):
+        raise InvalidValue(f"options of reset are a dict, as {{'decided': ...}}, or None; got {options!r:.80}.")
 
 
 def _numbers(metrics: Metrics) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from ads_gym.envs.env import DenseNetSparsifyEnv
+from ads_gym.envs.env import DenseNetSparsifyEnv, check_options
 from ads_gym.envs.vector_episodes import Episodes
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
@@ -95,7 +95,9 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             UnknownName, InvalidValue: another option, bits that an episode cannot start from, or a wrong mask or seed.
             ResetNeeded: a mask before all have been reset once.
         """
-        which, given = self._which(options or {}), self._given(options or {})
+        options = {} if options is None else options
+        check_options(options)
+        which, given = self._which(options), self._given(options)
         super().reset(seed=self._seed(seed))
         weight = self.problem.objective.cost_weight
         if self._episodes is None:
@@ -196,11 +198,16 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> int | None:
         """The seed of `np_random`."""
-        if seed is None or isinstance(seed, int | np.integer):
-            return seed
-        if len(seed) != self.num_envs:
-            raise InvalidValue(f"seeds are one number or {self.num_envs}, one for each environment; got {seed!r:.80}.")
-        return seed[0]
+        if seed is None:
+            return None
+        seeds: list[Any] = list(seed) if isinstance(seed, Sequence | np.ndarray) else [seed] * self.num_envs
+        is_right = all(each is None or (isinstance(each, int | np.integer) and each >= 0) for each in seeds)
+        if not is_right or len(seeds) != self.num_envs:
+            raise InvalidValue(
+                f"seeds are one number from 0 on or a sequence of {self.num_envs}, one for each environment; "
+                f"got {seed!r:.80}."
+            )
+        return None if seeds[0] is None else int(seeds[0])
 
     def _started(self) -> Episodes:
         """Return the episodes, some of which may be over."""

@@ -62,8 +62,8 @@ class SearchResult:
         }
 
     @classmethod
-    def from_dict(cls, folder: Path, values: Any, stored: Stored) -> "SearchResult":
-        """The inverse of `to_dict`.
+    def from_dict(cls, folder: Path, values: Any, date: str) -> "SearchResult":
+        """The inverse of `to_dict`; `date` is that of the run.
 
         Raises:
             DamagedFile: not what `to_dict` writes.
@@ -78,7 +78,7 @@ class SearchResult:
                 int(values["episodes"]),
                 StoppedBy(values["stopped_by"]),
                 tuple(Line(**line) for line in values["table"]),
-                stored,
+                Stored(date, int(values["evaluations"])),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFile(f"the result of the run in {folder} cannot be read: {error}") from error

@@ -32,8 +32,7 @@ def stored_result(
     if identity.unnamed:
         return None
     if manifest.result is not None and manifest.budget == evaluations:
-        stored = Stored(manifest.ended or manifest.began, int(manifest.result.get("evaluations", 0)))
-        return SearchResult.from_dict(folder.path, manifest.result, stored)
+        return SearchResult.from_dict(folder.path, manifest.result, manifest.ended or manifest.began)
     if manifest.budget <= evaluations or not files.exists(folder.record):
         return None
     with RunRecord(folder.record) as record:
@@ -45,7 +44,7 @@ def _shorter_result(
 ) -> SearchResult | None:
     """The result of a run of fewer evaluations, from the first rows of a longer one; None if it has not come so far."""
     rows = record.history(problem.evaluator.fingerprint)
-    episodes, stopped_by = _end(rows, manifest, evaluations)
+    episodes, stopped_by = _end(rows, folder, manifest, evaluations)
     if stopped_by is None:
         return None
     kept = rows[:evaluations]
@@ -68,7 +67,7 @@ def _shorter_result(
     )
 
 
-def _end(rows: Sequence[Row], manifest: Manifest, evaluations: int) -> tuple[int, StoppedBy | None]:
+def _end(rows: Sequence[Row], folder: RunFolder, manifest: Manifest, evaluations: int) -> tuple[int, StoppedBy | None]:
     """Episodes that a run of fewer evaluations has, and why it ends; None if the record does not reach its end."""
     most = EPISODES_PER_EVALUATION * evaluations
     if len(rows) > evaluations:
@@ -76,5 +75,5 @@ def _end(rows: Sequence[Row], manifest: Manifest, evaluations: int) -> tuple[int
         return (episodes, StoppedBy.EVALUATIONS) if episodes < most else (most, StoppedBy.EPISODES)
     if manifest.result is None or not rows:
         return 0, None
-    episodes = int(manifest.result.get("episodes", 0))
-    return (most, StoppedBy.EPISODES) if episodes >= most else (episodes, StoppedBy(manifest.result["stopped_by"]))
+    whole = SearchResult.from_dict(folder.path, manifest.result, manifest.began)
+    return (most, StoppedBy.EPISODES) if whole.episodes >= most else (whole.episodes, whole.stopped_by)

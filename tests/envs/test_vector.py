@@ -376,3 +376,28 @@ def test_an_evaluation_that_fails_in_a_step_that_resets_others_spoils_nothing_of
     evaluator.error = None
     envs.reset(options={"reset_mask": np.array([False, True])})
     assert envs.step([1, 1])[-1]["executed"].tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": 1.5},
+        {"seed": -1},
+        {"seed": "ab"},
+        {"seed": [-1, 2]},
+        {"seed": [1]},
+        {"options": 5},
+        {"options": ["decided"]},
+        {"options": {"decided": [[1], [1, 2]]}},
+    ],
+    ids=str,
+)
+def test_seeds_and_options_that_are_none(wrong):
+    envs = gym.make_vec("DenseNetSparsify-v0", 2, task="planted-20")
+    with pytest.raises(InvalidValue):
+        envs.reset(**wrong)
+    if "options" in wrong:
+        with pytest.raises(InvalidValue):
+            gym.make("DenseNetSparsify-v0", task="planted-20", disable_env_checker=True).reset(**wrong)
+    for seed in (3, np.int64(3), [1, 2], (None, 2), np.array([1, 2])):
+        envs.reset(seed=seed)

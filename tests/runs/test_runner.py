@@ -549,11 +549,17 @@ def test_damaged_files_are_told(tmp_path, folder, name, content, says):
     assert (folder / name).read_bytes() == content
 
 
-def test_a_damaged_result_is_told(tmp_path, folder):
+@pytest.mark.parametrize("evaluations", [30, 29, 5])
+@pytest.mark.parametrize("spoilt", [{"evaluations": "x"}, {"episodes": None}, {"stopped_by": "x"}, {"table": 5}])
+def test_a_damaged_result_is_told(tmp_path, folder, spoilt, evaluations):
     manifest = manifest_of(folder)
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"result": {"objective": 1}}))
-    with pytest.raises(DamagedFile, match="result"):
-        search(tmp_path)
+    manifest["result"] |= spoilt
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    if evaluations == 30:
+        with pytest.raises(DamagedFile, match="result"):
+            search(tmp_path)
+    else:  # the record says all that it takes
+        assert search(tmp_path, evaluations=evaluations).evaluations == evaluations
 
 
 def test_a_full_disk_loses_nothing(tmp_path):
