@@ -20,8 +20,9 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.nets.densenet import DenseNet
+from ads_gym.nets.folded import fold
 from ads_gym.nets.scoring import measure
-from ads_gym.nets.sparse import build_sparse, calibrate, fold, save
+from ads_gym.nets.sparse import build_sparse, calibrate, save
 from ads_gym.tasks import Task
 
 CPU = torch.device("cpu")

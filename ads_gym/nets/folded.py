@@ -10,7 +10,7 @@ So every node is centred: the mean that its next reader knows is subtracted by t
 """
 
 import copy
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.densenet import Layer, Transition
 from ads_gym.nets.layout import in_chunks, memory_format
-
-if TYPE_CHECKING:
-    from ads_gym.nets.sparse import SparseDenseNet
+from ads_gym.nets.sparse import SparseDenseNet
 
 
-def fold(network: "SparseDenseNet") -> "FoldedDenseNet":
+def fold(network: SparseDenseNet) -> "FoldedDenseNet":
     """Return a network without BatchNorm that gives the logits of `network` in eval mode, up to rounding.
 
     It is for inference only: it has no trainable parameters and no train mode, and reads images of the config's size
@@ -42,7 +40,7 @@ def fold(network: "SparseDenseNet") -> "FoldedDenseNet":
 class FoldedDenseNet(nn.Module):
     """See `fold`. It reads images float [n, c, h, w] scaled to [-1, 1] and returns logits [n, classes]."""
 
-    def __init__(self, network: "SparseDenseNet") -> None:
+    def __init__(self, network: SparseDenseNet) -> None:
         super().__init__()
         self.architecture = network.architecture
         config, sources, features = network.architecture.config, iter(network.sources), network.features
@@ -92,7 +90,7 @@ class FoldedDenseNet(nn.Module):
         return cast(Tensor, x)
 
 
-def _modules(network: "SparseDenseNet") -> list[list[nn.Module]]:
+def _modules(network: SparseDenseNet) -> list[list[nn.Module]]:
     """For each block: its layers, then the transition or the last BatchNorm."""
     blocks = []
     for child in network.features:

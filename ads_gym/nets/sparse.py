@@ -20,14 +20,13 @@ from ads_gym.nets.densenet import (
     source_widths,
     uninitialised,
 )
-from ads_gym.nets.folded import fold
 from ads_gym.nets.layout import in_chunks, memory_format
 from ads_gym.nets.tensorfile import read_safetensors, to_safetensors
 from ads_gym.torch_state import isolated
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # of a torch module
 
-__all__ = ["SparseDenseNet", "build_sparse", "calibrate", "fold", "load", "save"]
+__all__ = ["SparseDenseNet", "build_sparse", "calibrate", "load", "save"]
 
 
 class SparseDenseNet(nn.Module):

@@ -13,7 +13,8 @@ from torch.nn import functional
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import Layer, Transition
-from ads_gym.nets.sparse import SparseDenseNet, calibrate, fold
+from ads_gym.nets.folded import fold
+from ads_gym.nets.sparse import SparseDenseNet, calibrate
 
 CONFIGS = {
     "DenseNet-40": DenseNetConfig((12, 12, 12), 12, 16, "conv3", image_shape=(3, 32, 32)),

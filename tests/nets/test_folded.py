@@ -8,8 +8,9 @@ from ads_gym.architecture import Architecture
 from ads_gym.data.images import network_input
 from ads_gym.errors import InvalidValue
 from ads_gym.nets import layout
+from ads_gym.nets.folded import fold
 from ads_gym.nets.scoring import measure
-from ads_gym.nets.sparse import build_sparse, calibrate, fold
+from ads_gym.nets.sparse import build_sparse, calibrate
 from ads_gym.topology import Scope, Topology
 
 
