@@ -41,18 +41,9 @@ MODULES = modules()
 
 
 def arrows(name):
-    """Modules of ours that a module imports, in functions too; not what is for type checkers only."""
+    """Modules of ours that a module imports, in functions and for type checkers too."""
     tree = ast.parse(MODULES[name].read_text())
-    typing_only = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
-        for statement in branch.body
-        for node in ast.walk(statement)
-    }
     for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             inside = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from ([each for each in inside if each in MODULES] or [node.module] * (node.module in MODULES))
@@ -60,7 +51,7 @@ def arrows(name):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
 
 
-def room(name):
+def package(name):
     return name.split(".")[1] if "." in name else None
 
 
@@ -68,16 +59,18 @@ GRAPH = {name: set(arrows(name)) - {"ads_gym", name} for name in MODULES}
 
 
 def test_every_module_has_a_layer():
-    rooms = {room(name) for name in MODULES} - {None, "__main__", "weights"}
-    assert rooms == set(LEVEL)
+    packages = {package(name) for name in MODULES} - {None, "__main__", "weights"}
+    assert packages == set(LEVEL)
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_no_import_goes_up(name):
-    if room(name) not in LEVEL:  # the package itself, whose lazy names reach everywhere, and `python -m`
+    if package(name) not in LEVEL:  # the package itself, whose lazy names reach everywhere, and `python -m`
         return
     for target in GRAPH[name]:
-        assert room(target) == room(name) or LEVEL[room(target)] < LEVEL[room(name)], f"{name} imports {target}"
+        assert package(target) == package(name) or LEVEL[package(target)] < LEVEL[package(name)], (
+            f"{name} imports {target}"
+        )
 
 
 def test_no_import_goes_in_a_circle():
@@ -100,3 +93,16 @@ def test_no_import_goes_in_a_circle():
 
 def test_an_arrow_in_a_function_counts():
     assert "ads_gym.nets.sparse" in GRAPH["ads_gym.tasks.supernet"]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_private_of_other_packages_is_imported(name):
+    """It breaks with their next release."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [part for alias in node.names for part in alias.name.split(".")]
+        if names and names[0] != "__future__":
+            assert not [part for part in names if part.startswith("_") and not part.startswith("__")], names
