@@ -95,5 +95,5 @@ def test_a_search_is_taken_apart(section):
     wall, *parts = section("search").measure(small=True)
     named = {part.name: part.seconds for part in parts}
     assert wall.seconds[0] > 0 and sum(part.share for part in parts) == pytest.approx(1)
-    assert {"evaluator", "imports", "pictures", "store", "agent: playing and learning"} <= set(named)
+    assert {"evaluator", "imports", "pictures", "store", "agent: choosing and learning"} <= set(named)
     assert min(named.values()) >= 0 and named["imports"] > 0.1
