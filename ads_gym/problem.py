@@ -198,7 +198,7 @@ def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
     expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
     if isinstance(max_macs, bool) or not isinstance(max_macs, int | float | np.integer | np.floating):
         raise InvalidValue(f"{expected}; got {max_macs!r}.")
-    share = float(max_macs) if abs(max_macs) < 2 else math.inf  # an int may be too large for a float
+    share = float(max_macs) if -2 < max_macs < 2 else math.inf  # an int may be too large for a float
     if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
         raise InvalidValue(f"{expected}; got {max_macs!r}.")
     limit = int(share * cost.dense_macs) + 1

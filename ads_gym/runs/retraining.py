@@ -14,6 +14,7 @@ from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
+from ads_gym.evaluators.base import provenance
 from ads_gym.files import exists, is_file, locked, naming, read_bytes, read_json, resolve, to_json, write_file
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.scoring import Score, measure
@@ -206,7 +207,7 @@ def _read_run(run: Path, data_root: Path | str | None, inherit: bool) -> tuple[S
     architecture = Architecture.read(folder.best)
     if architecture.config != task.config:
         raise InvalidValue(f"{folder.best} is of another network than task {task.name!r}: was it trained anew?")
-    of_run, today = manifest.identity, task.evaluator(device="cpu").provenance if manifest.identity else {}
+    of_run, today = manifest.identity, provenance(task.evaluator(device="cpu")) if manifest.identity else {}
     for part in ("data", "weights") if inherit else ("data",):
         if of_run.get(part) != today.get(part):
             raise InvalidValue(
