@@ -34,7 +34,7 @@ class Logged:
 
 def planted(task, scope):
     from ads_gym.evaluators.planted import PlantedEvaluator
-    return Logged(PlantedEvaluator(task.config, scope, "pairwise", 1), 0.003)
+    return Logged(PlantedEvaluator(task.config, scope, "pairwise", 1), 0.01)
 
 def inherited(task, scope):
     return Logged(task.evaluator(scope), 0.0)
