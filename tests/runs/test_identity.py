@@ -507,6 +507,7 @@ def killed_while(place, condition, *command):
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["r/*", "r/.record*", "r/record*", "r/manifest.json"])
 def test_a_kill_while_a_run_begins_is_no_obstacle(place, pattern):
     command = ("search", "--task", "planted-20", "--agent", "random", "--evaluations", "5", "--run", "r")
