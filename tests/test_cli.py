@@ -191,7 +191,8 @@ def test_warnings_are_one_line(run, place):
     (place / "r" / "manifest.json").write_text(json.dumps(stored))
     done = run(*PLANTED, "--evaluations", 12, "--run", "r")
     assert done.code == 0
-    (line,) = done.err.splitlines()
+    line, progress = done.err.splitlines()
+    assert progress == "goes on after 10 recorded evaluations"
     assert line.startswith(f"Warning: the run in {place / 'r'} goes on with numpy")
 
 

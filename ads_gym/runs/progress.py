@@ -21,7 +21,8 @@ SECONDS_BETWEEN_LINES = 30.0  # where stderr is no terminal
 class ProgressLine:
     """Best objective, its accuracy and relative MACs, evaluations, rate and time left, on one line of stderr.
 
-    The line fits 80 columns. Where stderr is no terminal, a plain line is printed every 30 seconds.
+    The line fits 80 columns. Where stderr is no terminal, a plain line is printed every 30 seconds, and one where a run
+    goes on.
 
     Args:
         budget: evaluations.
@@ -39,6 +40,8 @@ class ProgressLine:
         )
         self._prints = shown and not console.is_terminal
         self._printed = time.perf_counter()
+        if self._prints and recorded:
+            print(f"goes on after {recorded} recorded evaluations", file=sys.stderr, flush=True)
         begin = f"repeating the {recorded} recorded" if recorded else "begins"
         self._task = self._bar.add_task(begin, total=budget, completed=recorded, pace="")
         self._since: tuple[float, int] | None = None if recorded else (time.perf_counter(), 0)
