@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import TypeVar
 
@@ -46,11 +46,12 @@ class WorkerPool:
 
         futures = self._submit(work, min(workers, len(jobs)))
         try:
-            for future in futures:
-                future.result()
+            wait(futures, return_when=FIRST_EXCEPTION)  # in whichever worker
         finally:
             waiting.clear()  # after an error or an interrupt, the other workers end after their present job
             wait(futures)
+        for future in futures:
+            future.result()
         return [results[index] for index in range(len(jobs))]
 
     @property

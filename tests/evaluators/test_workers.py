@@ -63,11 +63,12 @@ def test_results_are_in_order_and_no_more_jobs_run_at_once_than_asked_for():
     assert pool.map(run, [], 3) == []
 
 
-def test_an_error_ends_the_batch_and_leaves_the_pool_usable():
+@pytest.mark.parametrize("wrong", [0, 1, 2, 3])  # so that it is now the first worker's, now the second's
+def test_an_error_ends_the_batch_and_leaves_the_pool_usable(wrong):
     pool, done = WorkerPool(CPU), []
 
     def run(job):
-        if job == 2:
+        if job == wrong:
             raise ArithmeticError
         time.sleep(0.01)
         done.append(job)
