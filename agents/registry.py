@@ -21,7 +21,6 @@ from ads_gym.imports import import_object, object_name
 GROUP = "ads_gym.agents"  # of entry points
 RENAMED = {
     "reinforce": "recurrent (its policy by itself) and bayes (its Gaussian process by itself)",
-    "hybrid": "recurrent (its policy by itself) and bayes (its Gaussian process by itself)",
 }
 
 
