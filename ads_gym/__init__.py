@@ -19,6 +19,7 @@ __all__ = [
     "SearchResult",
     "Task",
     "__version__",
+    "allow_large",
     "load",
     "make_problem",
     "search",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ads_gym.architecture import Architecture
     from ads_gym.errors import AdsGymError, BudgetExhausted
     from ads_gym.evaluators.base import Evaluator, Metrics
+    from ads_gym.limits import allow_large
     from ads_gym.nets.sparse import load
     from ads_gym.problem import Problem, make_problem
     from ads_gym.runs.runner import SearchResult, search
@@ -45,6 +47,7 @@ else:
         "Problem": "ads_gym.problem",
         "SearchResult": "ads_gym.runs.runner",
         "Task": "ads_gym.tasks",
+        "allow_large": "ads_gym.limits",
         "load": "ads_gym.nets.sparse",
         "make_problem": "ads_gym.problem",
         "search": "ads_gym.runs.runner",

@@ -3,18 +3,26 @@
 numpy only: whoever plays on planted rewards needs no torch.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from ads_gym.errors import DamagedFile, InvalidValue, unknown_name
-from ads_gym.files import from_json, naming, read_text, resolve, to_json
-from ads_gym.topology import BoolArray, Scope, Topology
+from pydantic import BeforeValidator, Field
 
-FORMAT = "ads-gym architecture"
-FORMAT_VERSION = 1
+from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.files import naming, resolve
+from ads_gym.limits import (
+    MAX_CLASSES,
+    MAX_CONNECTIONS,
+    MAX_GROWTH,
+    MAX_IMAGE_CHANNELS,
+    MAX_PIXELS,
+    MAX_STEM_CHANNELS,
+)
+from ads_gym.records import Format, record
+from ads_gym.topology import Blocks, BoolArray, Scope, ScopeName, Topology
 
 
 class Stem(StrEnum):
@@ -43,7 +51,12 @@ class Block(NamedTuple):
         return self.in_channels + self.layers * growth
 
 
-@dataclass(frozen=True)
+StemName = Annotated[Stem, BeforeValidator(Stem)]  # or its value
+Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]  # of one side of an image
+ImageShape = tuple[Annotated[int, Field(ge=1, le=MAX_IMAGE_CHANNELS)], Pixels, Pixels]
+
+
+@record
 class DenseNetConfig:
     """A DenseNet or DenseNet-BC (Huang et al., "Densely Connected Convolutional Networks", CVPR 2017).
 
@@ -61,31 +74,16 @@ class DenseNetConfig:
         InvalidValue: a number out of range, or images too small for so many poolings.
     """
 
-    blocks: tuple[int, ...]
-    growth: int = 12
-    stem_channels: int = 16
-    stem: Stem = Stem.CONV3
+    blocks: Blocks
+    growth: Annotated[int, Field(ge=1, le=MAX_GROWTH)] = 12
+    stem_channels: Annotated[int, Field(ge=1, le=MAX_STEM_CHANNELS)] = 16
+    stem: StemName = Stem.CONV3
     bottleneck: bool = False
-    compression: float = 1.0
-    image_shape: tuple[int, int, int] = (3, 32, 32)
-    classes: int = 10
+    compression: Annotated[float, Field(gt=0, le=1)] = 1.0
+    image_shape: ImageShape = (3, 32, 32)
+    classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] = 10
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        object.__setattr__(self, "stem", Stem(self.stem))
-        whole = {"growth": self.growth, "stem_channels": self.stem_channels}
-        whole |= {f"blocks[{i}]": layers for i, layers in enumerate(self.blocks)}
-        whole |= dict(zip(("image channels", "image height", "image width"), self.image_shape, strict=True))
-        for name, value in whole.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidValue(f"{name} must be a whole number of at least 1, got {value!r}.")
-        if not self.blocks:
-            raise InvalidValue("a DenseNet needs at least one block, got none.")
-        if not isinstance(self.classes, int) or self.classes < 2:
-            raise InvalidValue(f"a classifier needs at least two classes, got {self.classes!r}.")
-        if not 0 < self.compression <= 1:
-            raise InvalidValue(f"compression must lie in (0, 1], got {self.compression!r}.")
         last = self.geometry[-1]
         if min(last.height, last.width) < 1:
             raise InvalidValue(
@@ -119,22 +117,6 @@ class DenseNetConfig:
         """As JSON can hold it."""
         return asdict(self) | {"stem": str(self.stem)}
 
-    @classmethod
-    def from_dict(cls, values: Any) -> "DenseNetConfig":
-        """The inverse of `to_dict`.
-
-        Raises:
-            DamagedFile: not what `to_dict` writes.
-        """
-        names = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            got = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise DamagedFile(f"a network config has the entries {sorted(names)}, got {got}.")
-        try:
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            raise DamagedFile(f"this network config cannot be used: {error}") from error
-
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
@@ -151,6 +133,8 @@ class Architecture:
     scope: Scope = Scope.LAYERS
 
     def __post_init__(self) -> None:
+        if not isinstance(self.config, DenseNetConfig):
+            raise InvalidValue(f"config of an architecture should be a DenseNetConfig, got {self.config!r:.80}.")
         object.__setattr__(self, "scope", Scope(self.scope))
         mask = self.topology.check_masks(self.mask).copy()
         if mask.ndim != 1:
@@ -171,12 +155,24 @@ class Architecture:
 
     def to_json(self) -> str:
         """One line of JSON; the mask is a string of 0 and 1."""
+        return ARCHITECTURE.text(self.to_record(), indent=None)
+
+    def to_record(self) -> "ArchitectureRecord":
+        """As files hold it."""
         bits = "".join("1" if bit else "0" for bit in self.mask)
-        values = {"scope": str(self.scope), "mask": bits, "config": self.config.to_dict()}
-        return to_json(FORMAT, FORMAT_VERSION, values, indent=None)
+        return ArchitectureRecord(self.scope, bits, self.config)
 
     @classmethod
-    def from_json(cls, text: str, source: str | Path = "this JSON") -> "Architecture":
+    def from_record(cls, stored: "ArchitectureRecord") -> "Architecture":
+        """The inverse of `to_record`.
+
+        Raises:
+            InvalidValue: a mask of another length than the config has skip connections.
+        """
+        return cls(stored.config, [bit == "1" for bit in stored.mask], stored.scope)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_json(cls, text: bytes | str, source: str | Path = "this JSON") -> "Architecture":
         """The inverse of `to_json`.
 
         Args:
@@ -186,13 +182,9 @@ class Architecture:
         Raises:
             DamagedFile: no JSON, other JSON, or a newer version.
         """
-        with naming(source, "architecture"):
-            values = from_json(text, FORMAT, FORMAT_VERSION)
-            bits = values.get("mask")
-            if not isinstance(bits, str) or set(bits) - {"0", "1"}:
-                raise DamagedFile(f"its mask should be a string of 0 and 1, got {bits!r:.60}.")
-            config = DenseNetConfig.from_dict(values.get("config"))
-            return cls(config, [bit == "1" for bit in bits], values.get("scope"))  # type: ignore[arg-type]
+        stored = ARCHITECTURE.parse(text, source)
+        with naming(source, ARCHITECTURE.what):
+            return cls.from_record(stored)
 
     @classmethod
     def read(cls, path: str | Path) -> "Architecture":
@@ -203,4 +195,18 @@ class Architecture:
                 message names the file.
         """
         file = resolve(path)
-        return cls.from_json(read_text(file, "architecture"), file)
+        stored = ARCHITECTURE.read(file)
+        with naming(file, ARCHITECTURE.what):
+            return cls.from_record(stored)
+
+
+@record
+class ArchitectureRecord:
+    """An architecture as files hold it."""
+
+    scope: ScopeName
+    mask: Annotated[str, Field(pattern="^[01]*$", max_length=MAX_CONNECTIONS)]  # a 0 or 1 for each skip connection
+    config: DenseNetConfig
+
+
+ARCHITECTURE = Format("ads-gym architecture", 1, "architecture", ArchitectureRecord)

@@ -13,6 +13,7 @@ from ads_gym import files
 from ads_gym.errors import DamagedFile, InvalidValue, StorageError
 
 IN_MEMORY = ":memory:"
+ENDINGS = ("", "-journal", "-wal", "-shm")  # of the files that SQLite makes of one
 WAIT_SECONDS = 60.0  # for another process that is committing
 
 
@@ -50,6 +51,7 @@ class Database:
             file = Path(self.path)
             if not file.exists():
                 _create(file, schema)
+            files.check_no_link(file, *(file.with_name(file.name + ending) for ending in ENDINGS[1:]))
             _check(file, schema)
             self.connection = _connect(_uri(file, "rw"))
             # Whether we may write shows now, and not after the first evaluation is paid.
@@ -118,7 +120,7 @@ def _create(file: Path, schema: Schema) -> None:
         except OSError:  # a file system without hard links
             draft.replace(file)
     finally:
-        for ending in ("", "-journal", "-wal", "-shm"):
+        for ending in ENDINGS:
             draft.with_name(draft.name + ending).unlink(missing_ok=True)
 
 
@@ -133,13 +135,17 @@ def _check(file: Path, schema: Schema) -> None:
     if not header.startswith(b"SQLite format 3\0") or mark != schema.application_id:
         raise DamagedFile(f"{file} is no {schema.what}. It was left as it is; give another path.")
     if version != schema.version:
+        advice = "upgrade ads-gym, or give" if version > schema.version else "it is of an older ads-gym: give"
         raise DamagedFile(
             f"the {schema.what} {file} has version {version}, and this ads-gym reads {schema.version}. It was left "
-            "as it is; upgrade ads-gym, or give another path."
+            f"as it is; {advice} another path."
         )
     with closing(_connect(_uri(file, "ro"))) as database:
-        found = database.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'").fetchall()
-        if found != [(table,) for table in schema.tables]:
+        database.execute("PRAGMA trusted_schema = off")
+        found = database.execute("SELECT type, sql FROM sqlite_schema WHERE sql NOT NULL").fetchmany(
+            len(schema.tables) + 1
+        )
+        if found != [("table", table) for table in schema.tables]:  # no other tables, triggers, views, indexes
             raise DamagedFile(f"the {schema.what} {file} has other tables than it should have: {found!r:.200}.")
         if (trouble := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             trouble = trouble.splitlines()[-1]

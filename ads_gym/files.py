@@ -1,19 +1,21 @@
 """Reading, writing and locking files: every error is one plain sentence, every write leaves a whole file.
 
-The bottom layer: it knows paths, bytes and our versioned JSON, and nothing of what is in them.
+The bottom layer: it knows paths and bytes, and nothing of what is in them. What is read is a regular file of bounded
+size: no device, no pipe, nothing that has no end.
 """
 
-import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
+from ads_gym import limits
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError
 
 if sys.platform != "win32":
@@ -39,10 +41,21 @@ def resolve(path: str | Path) -> Path:
     """The full path: `~` is the home folder, a relative path begins in the current folder.
 
     Raises:
+        InvalidValue: no path: another type, empty, too long, or with characters that no path has.
         StorageError: the home folder or the current folder is unknown.
     """
     if not isinstance(path, str | Path):
         raise InvalidValue(f"a path is a string or a Path, got {path!r:.80}.")
+    text = str(path)
+    try:
+        possible = bool(text) and b"\0" not in os.fsencode(text) and len(text) <= limits.MAX_TEXT
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise InvalidValue(
+            f"a path is a text of 1 to {limits.MAX_TEXT:,} characters, none of which is a null character, got "
+            f"{text!r:.80}."
+        )
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # no HOME, and a user id without a name
@@ -97,50 +110,46 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
 
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file.
+@contextmanager
+def opened(path: Path, what: str, limit: int) -> Iterator[BinaryIO]:
+    """A regular file, opened for reading; a link to one is followed.
 
     Args:
         path: of the file.
         what: is in it, for messages: "task", "architecture".
+        limit: bytes, that such a file has at most.
 
     Raises:
         NotFound, StorageError: no such file, or one that may not be read; both name it.
+        DamagedFile: no regular file (a device, a pipe), or a larger one.
     """
     with file_errors(path):
         try:
-            return path.read_bytes()
+            file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - closed below
         except FileNotFoundError as error:
             raise NotFound(f"there is no {what} {path}.") from error
+    with file:
+        with file_errors(path):
+            found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise DamagedFile(f"{path} is no {what} that can be used: it is no regular file.")
+        if found.st_size > limit:
+            raise DamagedFile(
+                f"{path} is no {what} that can be used: it has {found.st_size:,} bytes, and such a file has at most "
+                f"{limit:,}."
+            )
+        yield file
 
 
-def read_text(path: Path, what: str) -> str:
-    """The content of a UTF-8 file; arguments and errors as `read_bytes`.
-
-    Raises:
-        DamagedFile: no UTF-8.
-    """
-    try:
-        return read_bytes(path, what).decode()
-    except UnicodeDecodeError as error:
-        raise DamagedFile(f"{path} is no {what} that can be used: it is not UTF-8 text.") from error
+def _open_at_once(path: str, flags: int) -> int:
+    """A descriptor; of a pipe, without waiting for somebody who writes."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def read_json(path: Path, format: str, version: int, what: str) -> dict[str, Any]:
-    """The values that `to_json` was given, from a file.
-
-    Args:
-        path: of the file.
-        format, version: as `to_json` was given them.
-        what: is in it, for messages: "task", "architecture".
-
-    Raises:
-        NotFound, StorageError: no such file, or one that may not be read.
-        DamagedFile: anything but JSON of this format and version; all three name the file.
-    """
-    text = read_text(path, what)
-    with naming(path, what):
-        return from_json(text, format, version)
+def read_bytes(path: Path, what: str, limit: int) -> bytes:
+    """The content of a regular file; arguments and errors as `opened`."""
+    with opened(path, what, limit) as file, file_errors(path):
+        return file.read(os.fstat(file.fileno()).st_size)  # of a number alone, so much would be allocated
 
 
 def is_draft(name: str) -> bool:
@@ -157,36 +166,28 @@ def naming(source: Path | str, what: str) -> Iterator[None]:
         raise DamagedFile(f"{source} is no {what} that can be used: {error}") from error
 
 
-def to_json(format: str, version: int, values: Mapping[str, Any], indent: int | None = 1) -> str:
-    """`values` as a JSON object with "format" and "version" before them.
+def make_folder(path: Path) -> None:
+    """Make a folder inside one that the user named. It may be there already, and may be no link to somewhere else.
 
     Raises:
-        InvalidValue: values that JSON cannot hold, NaN and infinity among them.
+        StorageError: a link; or no permission.
     """
-    try:
-        return json.dumps({"format": format, "version": version} | dict(values), indent=indent, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValue(f"this cannot be stored as JSON: {error}") from error
+    with file_errors(path, "written"):
+        if path.is_symlink():
+            raise StorageError(f"{path} is a link, and nothing is written through a link in there: remove it.")
+        path.mkdir(parents=True, exist_ok=True)
 
 
-def from_json(text: str, format: str, version: int) -> dict[str, Any]:
-    """The inverse of `to_json`.
+def check_no_link(*paths: Path) -> None:
+    """Check that none of these files is a link or anything else than a regular file, before one of them is written.
 
     Raises:
-        DamagedFile: no JSON, no object, or one of another format or version; says which.
+        StorageError: one is.
     """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"it is not JSON ({error}).") from error
-    if not isinstance(values, dict) or values.pop("format", None) != format:
-        raise DamagedFile(f'it lacks "format": "{format}".')
-    got = values.pop("version", None)
-    if got != version:
-        older = isinstance(got, int) and got < version
-        advice = "it was written by an older ads-gym: make it anew" if older else "upgrade ads-gym"
-        raise DamagedFile(f"it has format version {got!r}, and this ads-gym reads version {version}: {advice}.")
-    return values
+    for path in paths:
+        with file_errors(path):
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise StorageError(f"{path} is no regular file (a link?), and is not written to: remove it.")
 
 
 def write_file(path: Path, content: bytes | str) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Metrics
 from ads_gym.imports import import_object
+from ads_gym.limits import MAX_COST_WEIGHT
 
 Reward = Callable[[Metrics], float]
 EVEN = "even"
-MAX_COST_WEIGHT = 100.0
 MAX_REMEMBERED = 4096  # rewards
 
 

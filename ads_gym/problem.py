@@ -5,6 +5,7 @@ Shapes: E skip connections, n masks.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from ads_gym.files import resolve
 from ads_gym.imports import import_object
 from ads_gym.nets.cost import CostTable
 from ads_gym.objective import Objective, Reward, check_cost_weight, find_reward
+from ads_gym.records import checked
 from ads_gym.tasks import Task
 from ads_gym.topology import BoolArray, Scope, Topology
 
@@ -136,12 +138,13 @@ class Problem:
             )
 
 
+@checked
 def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     task: str | Path | Task = "digits",
     *,
     scope: str | Scope = Scope.LAYERS,
     device: str = "auto",
-    evaluator: str | Evaluator | None = None,
+    evaluator: Any = None,
     store: str | Path | EvaluationStore | None = None,
     reward: str | Reward = "accuracy",
     cost_weight: float | str = 0.0,
@@ -167,8 +170,6 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     Raises:
         AdsGymError: an argument that cannot be used.
     """
-    if store is not None and not isinstance(store, str | Path | EvaluationStore):
-        raise InvalidValue(f"a store is a path or an EvaluationStore, got {store!r:.80}.")
     loaded = _load_task(task, data_root)
     spec = _check_spec(evaluator, loaded, Scope(scope))
     given = spec if isinstance(spec, BaseEvaluator) else None
@@ -207,11 +208,9 @@ def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
     return limit
 
 
-def _load_task(task: object, data_root: str | Path | None) -> Task:
+def _load_task(task: str | Path | Task, data_root: str | Path | None) -> Task:
     if isinstance(task, Task):
         return task if data_root is None else task.with_data_root(data_root)
-    if not isinstance(task, str | Path):
-        raise InvalidValue(f"a task is a name, a folder or a Task, got {task!r:.80}.")
     return Task.load(task, data_root)
 
 
@@ -223,9 +222,9 @@ def _check_spec(evaluator: object, task: Task, scope: Scope) -> str | BaseEvalua
         return adopt(evaluator)  # type: ignore[arg-type]
     if evaluator.partition(":")[0] == "planted":
         kind, _, seed = evaluator.removeprefix("planted").removeprefix(":").partition(":")
-        if not kind or not (seed.isascii() and seed.isdigit()):
+        if not kind or not re.fullmatch("[0-9]{1,10}", seed):
             raise InvalidValue(
-                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {evaluator!r}."
+                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {evaluator!r:.80}."
             )
         return PlantedEvaluator(task.config, scope, kind, int(seed))
     if ":" not in evaluator:

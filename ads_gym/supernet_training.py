@@ -1,14 +1,12 @@
 """Make a task: train a supernet or take given weights, measure its inherited accuracies, store it."""
 
 import hashlib
-import json
 import platform
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,29 +20,17 @@ from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.files import is_file, locked, read_bytes, resolve
-from ads_gym.nets.cost import CostTable
+from ads_gym.limits import MAX_TENSORS_BYTES, check_memory
+from ads_gym.nets.cost import CostTable, training_bytes
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
-from ads_gym.nets.tensorfile import read_safetensors, read_tensors
+from ads_gym.nets.tensorfile import load_weights, read_state_dict
 from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
 from ads_gym.tasks import SupernetTask, save_task
+from ads_gym.tasks.training_record import GivenWeights, SpreadRow, TrainingRecord
 from ads_gym.topology import Topology
 
 SPREAD_COSTS = (1.0, 0.9, 0.7, 0.5, 0.3, 0.0)  # relative costs; 0 is the chain
-
-
-@dataclass(frozen=True)
-class SpreadRow:
-    """Inherited metrics of random masks of one relative cost on VALID: mean and standard deviation over the masks."""
-
-    relative_cost: float
-    masks: int
-    accuracy: float
-    accuracy_sd: float
-    soft_accuracy: float
-    soft_accuracy_sd: float
-    loss: float  # nats
-    loss_sd: float
 
 
 @dataclass(frozen=True)
@@ -64,12 +50,12 @@ class SupernetSettings:
     recipe: Recipe
     weights: Path | None = None
 
-    def record(self) -> dict[str, Any]:
-        """The recipe as the task's record holds it."""
+    def made_by(self) -> Recipe | GivenWeights:
+        """What the task's record says."""
         if self.weights is None:
-            return self.recipe.to_dict()
-        content = read_bytes(self.weights, "weights file")
-        return {"weights": self.weights.name, "digest": hashlib.sha256(content).hexdigest()[:16]}
+            return self.recipe
+        content = read_bytes(self.weights, "weights file", MAX_TENSORS_BYTES)
+        return GivenWeights(self.weights.name, hashlib.sha256(content).hexdigest()[:16])
 
 
 def train_supernet(
@@ -121,10 +107,13 @@ def check_settings(settings: SupernetSettings) -> None:
     """Refuse, before anything is read or trained, what could only fail at the end.
 
     Raises:
-        InvalidValue: a network without skip connections, or weights of another network.
+        InvalidValue: a network without skip connections, one that needs more memory than is allowed, or weights of
+            another network.
         NotFound, DamagedFile, StorageError: weights that cannot be read.
     """
     Topology(settings.config.blocks)
+    batch = settings.recipe.batch_size
+    check_memory(f"training this network on {batch} images a step", training_bytes(settings.config, batch))
     if settings.weights is not None:
         _load(DenseNet(settings.config), settings.weights)
 
@@ -144,10 +133,9 @@ def _find_made(settings: SupernetSettings, folder: Path, data_root: Path | str |
         return None
     task = SupernetTask.find(folder, data_root)
     advice = "give another --out FOLDER, or --replace it"
-    record = json.loads(json.dumps(settings.record()))
-    if (task.config, task.data, task.record.get("recipe")) != (settings.config, settings.data, record):
+    if (task.config, task.data, task.record.recipe) != (settings.config, settings.data, settings.made_by()):
         raise InvalidValue(f"there is a task of other settings in {folder}: {advice}.")
-    if (stored := task.record.get("data")) is None:
+    if (stored := task.record.data) is None:
         warnings.warn(
             f"the task in {folder} does not say of which images it was made: they may have changed since.", stacklevel=3
         )
@@ -174,22 +162,18 @@ def _make(
     data, config, recipe = settings.data, settings.config, settings.recipe
     digest = data_digest(splits, Split.TRAIN, Split.VALID)
     calibration = calibration_images(data, splits[Split.TRAIN])
-    checkpoint = folder / f"checkpoint-{settings_digest(data, config, recipe, digest)}.pt"
+    checkpoint = folder / f"checkpoint-{settings_digest(data, config, recipe, digest)}.safetensors"
     torch.manual_seed(recipe.seed)
     supernet = DenseNet(config).to(device)
-    made_by = settings.record()
+    made_by = settings.made_by()
     if settings.weights is not None:
         _load(supernet, settings.weights)
     else:
         fit(supernet, splits[Split.TRAIN], recipe, checkpoint, progress)
     calibrate(supernet, network_input(calibration.images.to(device)))
     evaluator = InheritedEvaluator(supernet, calibration, splits[Split.VALID], device=str(device))
-    record = {
-        "recipe": made_by,
-        "data": digest,
-        "spread": [asdict(row) for row in spread(evaluator)],
-        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
-    }
+    versions = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+    record = TrainingRecord(made_by, digest, tuple(spread(evaluator)), versions)
     task = save_task(folder, name, config, data, supernet.state_dict(), record)
     checkpoint.unlink(missing_ok=True)
     return task
@@ -221,23 +205,11 @@ def spread(
 
 def _load(supernet: DenseNet, path: Path) -> None:
     """Load a user's weights into `supernet`; nothing in the file is run."""
+    weights = _rename(read_state_dict(path))
     try:
-        supernet.load_state_dict(_rename(_read_weights(path)))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidValue(
-            f"{path} does not fit the network that was described ({reason}): check --blocks, --growth, --stem, "
-            "--bottleneck and --compression."
-        ) from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    state = read_tensors(path, "weights file")
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
-    return state
+        load_weights(supernet, weights, path)
+    except DamagedFile as error:
+        raise InvalidValue(f"{error} Check --blocks, --growth, --stem, --bottleneck and --compression.") from error
 
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile

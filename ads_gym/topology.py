@@ -5,15 +5,17 @@ Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2). nump
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
 
 from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.limits import MAX_BLOCKS, MAX_CONNECTIONS, MAX_LAYERS
+from ads_gym.records import record
 
 BoolArray = NDArray[np.bool_]
 Int8Array = NDArray[np.int8]
@@ -48,46 +50,54 @@ class Connection(NamedTuple):
 
 UNDECIDED = -1
 
+ScopeName = Annotated[Scope, BeforeValidator(Scope)]  # or its value
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+Blocks = Annotated[tuple[Layers, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
 
-@dataclass(frozen=True)
+
+@record
 class Topology:
     """The skip connections of a DenseNet, in the order in which they are decided: (block, dst, src) ascending.
 
     Args:
         blocks: layers in each block.
         scope: whether block outputs are destinations too.
+
+    Raises:
+        InvalidValue: numbers out of range, no skip connection, or more of them than `limits.MAX_CONNECTIONS`.
     """
 
-    blocks: tuple[int, ...]
-    scope: Scope = Scope.LAYERS
+    blocks: Blocks
+    scope: ScopeName = Scope.LAYERS
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scope", Scope(self.scope))
-        if not self.blocks or min(self.blocks) < 1:
-            raise InvalidValue(f"a DenseNet needs at least one block of at least one layer, got blocks {self.blocks}.")
         if not self.size:
             raise InvalidValue(
                 f"blocks {self.blocks} in scope '{self.scope}' have no skip connection to decide about; "
                 "use a block of two layers or more."
             )
+        if self.size > MAX_CONNECTIONS:
+            raise InvalidValue(
+                f"blocks {self.blocks} have {self.size:,} skip connections, and {MAX_CONNECTIONS:,} are the most that "
+                "are decided about: use fewer layers."
+            )
 
     @cached_property
     def connections(self) -> IntArray:
         """int64[E, 3]: (block, dst, src) of every skip connection."""
-        rows = [
-            (block, dst, src)
-            for block, layers in enumerate(self.blocks)
-            for dst in range(1, layers + (2 if self.scope is Scope.ALL else 1))
-            for src in range(dst - 1)
-        ]
-        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        table = np.concatenate([_block(block, last) for block, last in enumerate(self._last)])
         table.flags.writeable = False
         return table
 
-    @property
+    @cached_property
     def size(self) -> int:
         """E, the number of skip connections."""
-        return len(self.connections)
+        return sum(last * (last - 1) // 2 for last in self._last)
+
+    @property
+    def _last(self) -> list[int]:
+        """The last destination of each block."""
+        return [layers + (self.scope is Scope.ALL) for layers in self.blocks]
 
     @property
     def nodes(self) -> int:
@@ -160,7 +170,7 @@ class Topology:
         Args:
             decisions: [..., E], a mask or partial decisions (1 kept, 0 dropped, -1 undecided).
         """
-        bits = np.asarray(decisions)
+        bits = _as_array("decisions", decisions)
         matrix = np.broadcast_to(self._fixed, (*bits.shape[:-1], *self._fixed.shape)).copy()
         matrix[..., self.connections[:, 0], self.connections[:, 1], self.connections[:, 2]] = bits
         return matrix
@@ -171,7 +181,7 @@ class Topology:
         Raises:
             InvalidValue: not an adjacency of this topology.
         """
-        matrix = np.asarray(adjacency)
+        matrix = _as_array("an adjacency", adjacency)
         if matrix.shape[-3:] != self._fixed.shape:
             raise InvalidValue(f"an adjacency of this topology has shape {self._fixed.shape}, got {matrix.shape}.")
         bits = matrix[..., self.connections[:, 0], self.connections[:, 1], self.connections[:, 2]]
@@ -182,6 +192,11 @@ class Topology:
     def key(self, mask: BoolArray) -> bytes:
         """A mask as the bytes under which it is stored."""
         return np.packbits(mask).tobytes()
+
+    def is_key(self, key: bytes) -> bool:
+        """Whether these bytes are what `key` makes of some mask."""
+        spare = -self.size % 8  # bits at the end, which are 0
+        return len(key) == (self.size + spare) // 8 and not key[-1] & ((1 << spare) - 1)
 
     def mask(self, key: bytes) -> BoolArray:
         """The mask of a key: the inverse of `key`."""
@@ -196,13 +211,19 @@ class Topology:
         return np.zeros(self.size, dtype=np.bool_)
 
 
+def _block(block: int, last: int) -> IntArray:
+    """int64[n, 3]: (block, dst, src) of all skip connections of a block whose last destination is `last`."""
+    dst, src = np.tril_indices(last + 1, -2)
+    return np.stack([np.full_like(dst, block), dst, src], axis=1).astype(np.int64)
+
+
 def _as_array(what: str, values: Any) -> NDArray[Any]:
     """Return `values` as an array.
 
     Raises:
-        InvalidValue: a ragged sequence.
+        InvalidValue: a ragged sequence, or anything else that numpy makes no array of.
     """
     try:
         return np.asarray(values)
-    except ValueError as error:
-        raise InvalidValue(f"{what} should be one array, got {values!r:.60}, whose rows differ in length.") from error
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
+        raise InvalidValue(f"{what} should be one array, got {values!r:.60}: {error}.") from error

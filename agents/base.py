@@ -6,14 +6,22 @@ Shapes: E skip connections, n masks or environments.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, InstanceOf
 
-from ads_gym.errors import InvalidValue
+from ads_gym.limits import MAX_EPOCHS, MAX_MASKS
 from ads_gym.problem import Problem, Scored
+from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
+
+Masks = Annotated[int, Field(ge=1, le=MAX_MASKS)]  # how many at once
+AtLeastTwo = Annotated[int, Field(ge=2, le=MAX_MASKS)]
+Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Agent(Protocol):
@@ -82,7 +90,8 @@ class Optimiser(ABC):
 
     batch_size: int = 1
 
-    def __init__(self, problem: Problem, *, seed: int | np.random.Generator = 0) -> None:
+    @checked
+    def __init__(self, problem: InstanceOf[Problem], *, seed: Seed | np.random.Generator = 0) -> None:
         self.problem = problem
         self.rng = np.random.default_rng(seed)
 
@@ -93,30 +102,6 @@ class Optimiser(ABC):
     @abstractmethod
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
         """Learn the metrics and objectives of masks bool [n, E], as `ask` returned them."""
-
-
-def check_whole(minimum: int, **options: object) -> None:
-    """Check options that are whole numbers.
-
-    Raises:
-        InvalidValue: one that is below the minimum, or not a whole number.
-    """
-    for name, value in options.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
-            raise InvalidValue(f"{name} must be a whole number of at least {minimum}, got {value!r}.")
-
-
-def check_numbers(above: float | None = None, **options: object) -> None:
-    """Check options that are finite numbers of at least 0, or above `above` where that is given.
-
-    Raises:
-        InvalidValue: one that is not.
-    """
-    for name, value in options.items():
-        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < np.inf or (above is not None and not value > above):  # type: ignore[operator]
-            wanted = "of at least 0" if above is None else f"above {above:g}"
-            raise InvalidValue(f"{name} must be a number {wanted}, got {value!r}.")
 
 
 def initial_logit(problem: Problem, keep: float = 0.5) -> float:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import InstanceOf
 
-from ads_gym.agents.base import Optimiser, check_numbers, check_whole, initial_logit
+from ads_gym.agents.base import AtLeastTwo, Epochs, Optimiser, Positive, initial_logit
 from ads_gym.problem import Problem, Scored
+from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
 
 Floats = NDArray[np.float64]
@@ -37,20 +39,18 @@ class Bernoulli(Optimiser):
         InvalidValue: an option out of range.
     """
 
+    @checked
     def __init__(
         self,
-        problem: Problem,
+        problem: InstanceOf[Problem],
         *,
-        seed: int = 0,
-        batch_size: int = 8,
-        n_epochs: int = 4,
-        clip_range: float = 0.2,
-        learning_rate: float = 0.3,
+        seed: Seed = 0,
+        batch_size: AtLeastTwo = 8,
+        n_epochs: Epochs = 4,
+        clip_range: Positive = 0.2,
+        learning_rate: Positive = 0.3,
     ) -> None:
         super().__init__(problem, seed=seed)
-        check_whole(2, batch_size=batch_size)
-        check_whole(1, n_epochs=n_epochs)
-        check_numbers(0, clip_range=clip_range, learning_rate=learning_rate)
         self.batch_size, self._n_epochs, self._clip_range = batch_size, n_epochs, clip_range
         self.logits = np.full(self._logits_size(), initial_logit(problem))
         self._adam = Adam(len(self.logits), learning_rate)

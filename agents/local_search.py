@@ -7,9 +7,11 @@ Shape: E skip connections.
 from collections.abc import Generator, Sequence
 
 import numpy as np
+from pydantic import InstanceOf
 
-from ads_gym.agents.base import Optimiser, check_whole
+from ads_gym.agents.base import Masks, Optimiser
 from ads_gym.problem import Problem, Scored
+from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
 
 MAX_ATTEMPTS = 100  # perturbations of the best mask, until one is new
@@ -32,9 +34,9 @@ class LocalSearch(Optimiser):
         InvalidValue: an option out of range.
     """
 
-    def __init__(self, problem: Problem, *, seed: int = 0, starts: int = 32, kick: int = 4) -> None:
+    @checked
+    def __init__(self, problem: InstanceOf[Problem], *, seed: Seed = 0, starts: Masks = 32, kick: Masks = 4) -> None:
         super().__init__(problem, seed=seed)
-        check_whole(1, starts=starts, kick=kick)
         self._starts = starts
         self._kick = min(kick, problem.topology.size)
         self._known: dict[bytes, float] = {}

@@ -5,18 +5,19 @@ colon in it ("sb3:ppo"), and comes before a module of that name.
 """
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
+from pydantic import Field
 
-from ads_gym.errors import InvalidValue, MissingPackage, NotFound, UnknownName, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, MissingPackage, NotFound, UnknownName, unknown_name
 from ads_gym.imports import import_object, object_name
+from ads_gym.limits import MAX_ENVIRONMENTS
+from ads_gym.records import check, parse_json
 
 GROUP = "ads_gym.agents"  # of entry points
 RENAMED = {
@@ -117,8 +118,8 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         if key in options:
             raise InvalidValue(f"option {key!r} is given twice.")
         try:
-            options[key] = json.loads(value)
-        except ValueError:
+            options[key] = parse_json(value)
+        except DamagedFile:
             options[key] = value
     return options
 
@@ -146,9 +147,7 @@ def _num_envs(made: Any, name: str) -> int | None:
     count = _attribute(made, "num_envs")
     if count is None:
         return None
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-        raise InvalidValue(f"num_envs of agent {name} must be a whole number of at least 1, got {count!r}.")
-    return int(count)
+    return int(check(count, Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)], f"num_envs of agent {name}"))
 
 
 def _import(spec: str) -> Any:

@@ -12,14 +12,18 @@ This file and `sb3_vec_env` are the only ones that know Stable-Baselines3; here 
 """
 
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from gymnasium.vector import VectorEnv
+from pydantic import Field
 
+from ads_gym.agents.base import Epochs, NotNegative
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.imports import import_package
+from ads_gym.limits import MAX_MASKS
+from ads_gym.records import Number, Share, check
 
 if TYPE_CHECKING:
     from ads_gym.agents.sb3_vec_env import DenseNetSparsifyVecEnv
@@ -107,54 +111,30 @@ def settings(envs: DenseNetSparsifyVectorEnv) -> dict[str, Any]:
     }
 
 
-class Range(NamedTuple):
-    """The range of an option that is a number."""
-
-    is_whole: bool = False
-    minimum: float = -np.inf
-    maximum: float = np.inf
-    or_callable: bool = False  # a schedule: a function of the remaining progress
-
-    def contains(self, value: object) -> bool:
-        """Return whether a value is such a number."""
-        if self.or_callable and callable(value):
-            return True
-        numbers = (int, np.integer) if self.is_whole else (int, float, np.integer, np.floating)
-        if not isinstance(value, numbers) or isinstance(value, bool):
-            return False
-        return bool(self.minimum <= value <= self.maximum)
-
-    def __str__(self) -> str:
-        words = "a whole number" if self.is_whole else "a number"
-        if self.minimum > -np.inf:
-            words += f" of at least {self.minimum:g}" if self.maximum == np.inf else f" from {self.minimum:g}"
-        return words if self.maximum == np.inf else f"{words} to {self.maximum:g}"
-
-
-RANGES = {
-    "n_steps": Range(is_whole=True, minimum=1),
-    "batch_size": Range(is_whole=True, minimum=2),
-    "n_epochs": Range(is_whole=True, minimum=1),
-    "stats_window_size": Range(is_whole=True, minimum=1),
-    "sde_sample_freq": Range(is_whole=True),
-    "verbose": Range(is_whole=True, minimum=0, maximum=2),
-    "learning_rate": Range(minimum=0, or_callable=True),
-    "clip_range": Range(minimum=0, or_callable=True),
-    "clip_range_vf": Range(minimum=0, or_callable=True),
-    "gamma": Range(minimum=0, maximum=1),
-    "gae_lambda": Range(minimum=0, maximum=1),
-    "ent_coef": Range(),
-    "vf_coef": Range(),
-    "max_grad_norm": Range(minimum=0),
-    "target_kl": Range(minimum=0),
-}
-KINDS: dict[str, tuple[type, str]] = {  # options of one type
-    "normalize_advantage": (bool, "true or false"),
-    "use_sde": (bool, "true or false"),
-    "tensorboard_log": (str, "a folder"),
-    "rollout_buffer_class": (type, "a class"),
-    "rollout_buffer_kwargs": (dict, "an object (a dict)"),
-    "policy_kwargs": (dict, "an object (a dict)"),
+Whole = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Schedule = NotNegative | Callable[..., Any]  # a function of the remaining progress
+KINDS: dict[str, Any] = {
+    "n_steps": Annotated[int, Field(ge=1, le=MAX_MASKS)],
+    "batch_size": Annotated[int, Field(ge=2, le=MAX_STEPS)],
+    "n_epochs": Epochs,
+    "stats_window_size": Whole,
+    "sde_sample_freq": int,
+    "verbose": Annotated[int, Field(ge=0, le=2)],
+    "learning_rate": Schedule,
+    "clip_range": Schedule,
+    "clip_range_vf": Schedule,
+    "gamma": Share,
+    "gae_lambda": Share,
+    "ent_coef": Number,
+    "vf_coef": Number,
+    "max_grad_norm": NotNegative,
+    "target_kl": NotNegative,
+    "normalize_advantage": bool,
+    "use_sde": bool,
+    "tensorboard_log": str,
+    "rollout_buffer_class": type,
+    "rollout_buffer_kwargs": dict,
+    "policy_kwargs": dict,
 }
 
 
@@ -178,10 +158,8 @@ def _check_options(agent: str, model: Any, options: dict[str, Any]) -> None:
             raise unknown_name(f"option of agent {agent}:", option, known)
         if value is None and parameters[option].default is None:
             continue
-        if option in RANGES and not RANGES[option].contains(value):
-            raise InvalidValue(f"option {option} of agent {agent} must be {RANGES[option]}, got {value!r}.")
-        if option in KINDS and not isinstance(value, KINDS[option][0]):
-            raise InvalidValue(f"option {option} of agent {agent} must be {KINDS[option][1]}, got {value!r}.")
+        if option in KINDS:
+            check(value, KINDS[option], f"option {option} of agent {agent}")
     if options.get("use_sde"):
         raise InvalidValue(f"option use_sde of agent {agent} is for continuous actions, and here they are discrete.")
     if "device" in options:

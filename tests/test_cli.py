@@ -208,7 +208,7 @@ def test_own_images_become_a_task_that_is_searched_and_retrained(run, place, ima
     assert [line.split()[0] for line in done.out.splitlines()[4:10]] == ["1", "0.9", "0.7", "0.5", "0.3", "0"]
     task = Task.load(place / "task")
     assert task.config == DenseNetConfig((2, 2), 2, 4, image_shape=(1, 8, 8), classes=2)
-    assert task.record["recipe"]["epochs"] == 2 and task.data.valid == 18
+    assert task.record.recipe.epochs == 2 and task.data.valid == 18
 
     command = next(line for line in done.out.splitlines() if line.startswith("search")).split()[2:]
     assert command == ["search", "--task", "./task"]
@@ -230,7 +230,7 @@ def test_a_task_that_is_there_is_shown_or_kept_or_replaced(run, place, images):
     assert other.code == 2 and "--replace" in other.err
     assert (place / "task" / "supernet.safetensors").stat() == weights
     assert run(*command, "--seed", 1, "--replace").code == 0
-    assert Task.load(place / "task").record["recipe"]["seed"] == 1
+    assert Task.load(place / "task").record.recipe.seed == 1
 
 
 def test_a_task_goes_where_its_name_finds_it(run, place, images):
@@ -249,7 +249,7 @@ def test_own_weights_skip_training(run, place, images):
     trained = place / "first" / "supernet.safetensors"
     done = run("train-supernet", "--data", images, *SMALL, "--out", "second", "--weights", trained)
     assert done.code == 0
-    assert Task.load(place / "second").record["recipe"]["weights"] == "supernet.safetensors"
+    assert Task.load(place / "second").record.recipe.weights == "supernet.safetensors"
     first, second = (Task.load(place / name).state_dict() for name in ("first", "second"))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
@@ -283,12 +283,12 @@ def test_every_option_of_a_supernet_arrives(run, place):
     assert done.code == 0
     task = Task.load("photos")
     assert task.config == DenseNetConfig((2, 3), 3, 5, "conv3-stride2", True, 0.5, (3, 8, 8), 2)
-    data, recipe = task.data, task.record["recipe"]
+    data, recipe = task.data, task.record.recipe
     assert (data.train, data.valid, data.test, data.calibration, data.size) == (20, 10, 5, 15, 8)
-    assert (recipe["epochs"], recipe["batch_size"], recipe["learning_rate"]) == (1, 10, 0.05)
-    assert (recipe["shift"], recipe["flip"], recipe["seed"]) == (2, True, 7)
-    dropout = recipe["dropout"]
-    assert (dropout["low"], dropout["high"], dropout["masks_per_step"]) == (0.4, 0.8, 3)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (1, 10, 0.05)
+    assert (recipe.shift, recipe.flip, recipe.seed) == (2, True, 7)
+    dropout = recipe.dropout
+    assert (dropout.low, dropout.high, dropout.masks_per_step) == (0.4, 0.8, 3)
 
 
 def test_the_preset_of_digits_is_what_is_shipped():
@@ -297,7 +297,7 @@ def test_the_preset_of_digits_is_what_is_shipped():
         choice.blocks, choice.growth, choice.stem_channels, choice.stem, image_shape=(1, 8, 8)
     )
     for name in ("epochs", "batch_size", "learning_rate", "shift", "flip"):
-        assert shipped.record["recipe"][name] == getattr(choice, name)
+        assert getattr(shipped.record.recipe, name) == getattr(choice, name)
 
 
 @pytest.mark.slow
@@ -308,8 +308,8 @@ def test_the_shipped_weights_can_be_made_again(place):
     made, shipped = Task.load("digits"), read_description(PACKAGED / "digits.json")
     assert made.folder == place / "home" / "tasks" / "digits"
     assert (made.config, made.data) == (shipped.config, shipped.data)
-    assert made.record["recipe"] == shipped.record["recipe"]
-    dense, *_, chain = (row["accuracy"] for row in made.record["spread"])
+    assert made.record.recipe == shipped.record.recipe
+    dense, *_, chain = (row.accuracy for row in made.record.spread)
     assert dense > 0.965 and chain < dense - 0.05
 
 

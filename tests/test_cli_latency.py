@@ -19,7 +19,7 @@ def run(capsys, monkeypatch, tmp_path):
     architecture = Architecture(CONFIG, [True, False] * 3)
     save(SparseDenseNet(architecture), tmp_path / "run/best")
     save(SparseDenseNet(architecture), tmp_path / "net.v2")
-    huge = Architecture(DenseNetConfig((3,), 4, 4, "conv3", image_shape=(3, 1 << 20, 1 << 20)), [True] * 3)
+    huge = Architecture(DenseNetConfig((3,), 4, 4, "conv3", image_shape=(3, 8192, 8192)), [True] * 3)
     (tmp_path / "huge.json").write_text(huge.to_json())
     (tmp_path / "plain.json").write_text(architecture.to_json())
     (tmp_path / "net").write_text(architecture.to_json())
@@ -64,9 +64,9 @@ def test_no_gain_is_said(run, monkeypatch):
         (("damaged.json",), "damaged.json"),
         (("foreign.npz",), "foreign.npz"),
         ((".",), "best.json"),
-        (("run", "--batch", 0), "batch must lie between 1 and 4,096, got 0"),
+        (("run", "--batch", 0), "batch should be greater than or equal to 1, got 0"),
         (("run", "--batch", 10**9), "got 1000000000"),
-        (("run", "--repeats", 0), "repeats must lie between 1 and 10,000, got 0"),
+        (("run", "--repeats", 0), "repeats should be greater than or equal to 1, got 0"),
         (("run", "--device", "gpu"), "'gpu'"),
         (("run", "--device", "cuda:99"), "'cuda:99'"),
     ],
@@ -79,5 +79,8 @@ def test_bad_input_is_one_clear_line(run, arguments, says):
 
 def test_a_network_too_large_for_this_machine_is_told_in_a_line(run):
     done = run("huge.json", *QUICK, "--batch", 4096)
+    assert done.code == 2
+    assert "a batch of 4096 images would need 49,152.0 GiB of memory, and 8.0 GiB are allowed" in done.err
+    done = run("huge.json", *QUICK, "--batch", 4096, "--allow-large")
     assert done.code == 2
     assert "no memory on cpu for this network and a batch of 4096" in " ".join(done.err.split())

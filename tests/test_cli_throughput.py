@@ -38,7 +38,7 @@ def test_it_prints_rates_shares_and_memory(run):
     [
         (("--task", "digit"), "digits"),
         (("--task", "planted-45"), "has no images and no weights"),
-        (("--masks", 0), "masks must lie between 1 and 100,000, got 0"),
+        (("--masks", 0), "masks should be greater than or equal to 1, got 0"),
         (("--device", "gpu"), "'gpu'"),
         (("--device", "cuda:99"), "'cuda:99'"),
     ],

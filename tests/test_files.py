@@ -77,7 +77,7 @@ import sys
 from pathlib import Path
 from ads_gym import errors, files
 path = Path(sys.argv[1])
-for call in (files.exists, files.is_file, files.is_folder, lambda p: files.read_text(p, "x"),
+for call in (files.exists, files.is_file, files.is_folder, lambda p: files.read_bytes(p, "x", 9),
              lambda p: files.write_file(p, "x"), lambda p: files.locked(p, "x").__enter__()):
     try:
         call(path)
@@ -157,45 +157,45 @@ def test_a_name_that_somebody_prepared_is_not_followed(tmp_path, monkeypatch):
     assert victim.read_text() == "precious"
 
 
-def test_json_comes_back(tmp_path):
-    path = tmp_path / "x.json"
-    files.write_file(path, files.to_json("ads-gym x", 2, {"a": [1, None], "b": "ü"}))
-    assert files.read_json(path, "ads-gym x", 2, "thing") == {"a": [1, None], "b": "ü"}
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"\xff\xfe", "UTF-8"),
-        (b"", "JSON"),
-        (b'{"format": "ads-gym x", "version"', "JSON"),
-        (b"[" * 100_000, "JSON"),
-        (b"[1]", '"format": "ads-gym x"'),
-        (b'{"format": "ads-gym y", "version": 2}', '"format": "ads-gym x"'),
-        (b'{"format": "ads-gym x", "version": 3}', "version 3.* upgrade"),
-        (b'{"format": "ads-gym x", "version": 1}', "version 1.* older"),
-        (b'{"format": "ads-gym x"}', "version None"),
-    ],
-)
-def test_what_is_not_our_json_is_told(tmp_path, content, says):
-    path = tmp_path / "x.json"
-    path.write_bytes(content)
-    with pytest.raises(DamagedFile, match=says) as raised:
-        files.read_json(path, "ads-gym x", 2, "thing")
-    assert str(raised.value).startswith(f"{path} is no thing that can be used: ")
-
-
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(NotFound, match=r"there is no thing .*x\.json"):
-        files.read_json(tmp_path / "x.json", "f", 1, "thing")
+        files.read_bytes(tmp_path / "x.json", "thing", 10)
     with pytest.raises(StorageError, match="folder"):
-        files.read_json(tmp_path, "f", 1, "thing")
+        files.read_bytes(tmp_path, "thing", 10)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
-def test_what_json_cannot_hold_is_refused_in_writing(value):
-    with pytest.raises(InvalidValue, match="JSON"):
-        files.to_json("f", 1, {"a": value})
+@posix
+def test_only_regular_files_of_bounded_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(bytes(11))
+    (tmp_path / "link").symlink_to(tmp_path / "good")
+    (tmp_path / "good").write_bytes(bytes(10))
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(DamagedFile, match="no regular file"):
+            files.read_bytes(path, "thing", 10)
+    with pytest.raises(DamagedFile, match=r"11 bytes.* at most 10"):
+        files.read_bytes(tmp_path / "large", "thing", 10)
+    assert files.read_bytes(tmp_path / "link", "thing", 10) == bytes(10)
+
+
+@posix
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "inside").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="is a link"):
+        files.make_folder(tmp_path / "inside")
+    (tmp_path / "file").symlink_to(tmp_path / "elsewhere/file")
+    with pytest.raises(StorageError, match="no regular file"):
+        files.check_no_link(tmp_path / "file")
+    files.check_no_link(tmp_path / "nothing")
+    files.write_file(tmp_path / "file", "x")  # takes the link's place
+    assert names(tmp_path / "elsewhere") == [] and not (tmp_path / "file").is_symlink()
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000, "\ud800", 3, None, b"x"])
+def test_what_is_no_path_is_told(path):
+    with pytest.raises(InvalidValue, match="a path is a"):
+        files.resolve(path)
 
 
 HOLD = """

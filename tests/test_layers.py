@@ -20,7 +20,9 @@ LAYERS = [  # of modules and packages, from the top; a layer imports from those 
     {"data"},
     {"architecture", "database"},
     {"topology", "devices", "torch_state"},
-    {"files", "tables"},
+    {"records", "tables"},
+    {"files"},
+    {"limits"},
     {"imports"},
     {"errors"},
 ]

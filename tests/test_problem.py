@@ -122,8 +122,8 @@ def test_masks_that_cannot_be_scored(masks, says):
         (Watched(lambda metrics: None), "gave NoneType metrics"),
         (Watched(lambda metrics: [None] * len(metrics)), "gives Metrics, got None"),
         (Watched(lambda metrics: metrics[:-1]), "asked for . masks and gave"),
-        (Watched(lambda metrics: [replace(m, loss=float("nan")) for m in metrics]), "no number"),
-        (Watched(lambda metrics: [replace(m, accuracy=None) for m in metrics]), "no number"),
+        (Watched(lambda metrics: [replace(m, loss=float("nan")) for m in metrics]), "finite number, got nan"),
+        (Watched(lambda metrics: [replace(m, accuracy=None) for m in metrics]), "accuracy .* valid number, got None"),
         (object(), "has no config"),
     ],
 )
@@ -185,9 +185,9 @@ def test_a_store_is_used_and_closed(tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "error", "says"),
     [
-        ({"task": 3}, InvalidValue, "a task is"),
+        ({"task": 3}, InvalidValue, "task should be"),
         ({"scope": "layer"}, UnknownName, "layers"),
-        ({"store": 3}, InvalidValue, "a store is"),
+        ({"store": 3}, InvalidValue, "store should be"),
         ({"reward": "acc"}, UnknownName, "accuracy"),
         ({"reward": "math:pi"}, InvalidValue, "should be a function"),
         ({"cost_weight": 101}, InvalidValue, "cost weight"),

@@ -26,10 +26,10 @@ def test_a_task_comes_out_and_plays(tmp_path):
     task = Task.load(str(tmp_path / "task"))
     assert (task.name, task.config, task.data) == ("mine", CONFIG, made.data)
     assert sorted(path.name for path in (tmp_path / "task").iterdir()) == ["supernet.safetensors", "task.json"]
-    rows = task.record["spread"]
-    assert [row["relative_cost"] for row in rows] == list(SPREAD_COSTS)
+    rows = task.record.spread
+    assert [row.relative_cost for row in rows] == list(SPREAD_COSTS)
     dense = task.evaluator("layers", "cpu").evaluate(np.ones((1, 6), dtype=bool))[0]
-    assert (rows[0]["accuracy"], rows[0]["loss"]) == (dense.accuracy, dense.loss)
+    assert (rows[0].accuracy, rows[0].loss) == (dense.accuracy, dense.loss)
 
 
 def test_own_weights_are_taken_as_they_are(tmp_path):
@@ -102,4 +102,4 @@ def test_training_does_not_read_test(tmp_path, monkeypatch):
         return splits
 
     monkeypatch.setattr(supernets, "load_splits", without_test)
-    assert make(tmp_path / "task").record["spread"]
+    assert make(tmp_path / "task").record.spread

@@ -18,10 +18,14 @@ from ads_gym.errors import DamagedFile, DeviceUnavailable, InvalidValue, NotFoun
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.nets.densenet import DenseNet
+from ads_gym.nets.recipe import Recipe
 from ads_gym.problem import make_problem
+from ads_gym.records import to_values
 from ads_gym.tasks import PLANTED, PlantedTask, SupernetTask, Task, save_task, task_names, tasks_home
+from ads_gym.tasks.training_record import TrainingRecord
 from ads_gym.topology import Scope, Topology
 
+RECORD = TrainingRecord(Recipe(epochs=1), "digest")
 CONFIG = DenseNetConfig((2, 3), growth=2, stem_channels=3, image_shape=(1, 8, 8))
 DIGITS = DataSpec("digits", None, 100, None, calibration=60)
 
@@ -41,7 +45,7 @@ def weights():
 
 @pytest.fixture
 def saved(tmp_path, weights):
-    return save_task(tmp_path / "mine", "mine", CONFIG, DIGITS, weights, {"epochs": 1})
+    return save_task(tmp_path / "mine", "mine", CONFIG, DIGITS, weights, RECORD)
 
 
 def run_python(code, *options):
@@ -148,13 +152,13 @@ def test_own_evaluators_by_module_and_name(monkeypatch):
 def test_a_saved_task_comes_back_as_it_was(saved, weights):
     task = Task.load(saved.folder)
     assert task == saved
-    assert (task.name, task.config, task.data, dict(task.record)) == ("mine", CONFIG, DIGITS, {"epochs": 1})
+    assert (task.name, task.config, task.data, task.record) == ("mine", CONFIG, DIGITS, RECORD)
     network = task.supernet()
     assert not network.training
     assert all(torch.equal(tensor, weights[key]) for key, tensor in network.state_dict().items())
     assert pickle.loads(pickle.dumps(task)) == task
     values = json.loads((saved.folder / "task.json").read_text())
-    assert set(values) == {"format", "version", "name", "config", "data", "record"}
+    assert set(values) == {"format", "version", "name", "config", "data", "record", "data_from_here"}
     assert (values["format"], values["version"]) == ("ads-gym task", 1)
     assert sorted(path.name for path in saved.folder.iterdir()) == ["supernet.safetensors", "task.json"]
 
@@ -190,7 +194,7 @@ def test_own_data_as_a_task(tmp_path, weights, monkeypatch):
     np.savez(path, images=rng.integers(0, 256, (80, 8, 8)).astype(np.uint8), labels=np.arange(80) % 10)
     monkeypatch.chdir(tmp_path / "data")
     spec = DataSpec("own.npz", None, 16, 16, calibration=40)
-    save_task(tmp_path / "task", "own", CONFIG, spec, weights, {})
+    save_task(tmp_path / "task", "own", CONFIG, spec, weights)
     monkeypatch.chdir(tmp_path)
     task = Task.load("task")
     assert task.data.source == str(path)
@@ -217,8 +221,8 @@ def test_named_tasks_live_in_the_home(home, weights):
     assert all(before[name].ready and before[name].where == "built in" for name in PLANTED)
     config = DenseNetConfig((2, 3), growth=2, stem_channels=3, image_shape=(1, 28, 28))
     network = DenseNet(config)
-    save_task(tasks_home() / "fashion-mnist", "fashion-mnist", config, default_spec("fashion-mnist"), weights, {})
-    save_task(tasks_home() / "bugs", "bugs", config, default_spec("fashion-mnist"), network.state_dict(), {})
+    save_task(tasks_home() / "fashion-mnist", "fashion-mnist", config, default_spec("fashion-mnist"), weights)
+    save_task(tasks_home() / "bugs", "bugs", config, default_spec("fashion-mnist"), network.state_dict())
     after = {entry.name: entry for entry in task_names()}
     assert after["fashion-mnist"].ready and after["bugs"].ready
     assert Task.load("fashion-mnist").config == config and Task.load("bugs").name == "bugs"
@@ -229,8 +233,8 @@ def test_named_tasks_live_in_the_home(home, weights):
 
 
 def test_digits_trained_by_the_user_go_before_ours(weights):
-    save_task(tasks_home() / "digits", "digits", CONFIG, DIGITS, weights, {"by": "the user"})
-    assert dict(Task.load("digits").record) == {"by": "the user"}
+    save_task(tasks_home() / "digits", "digits", CONFIG, DIGITS, weights, RECORD)
+    assert Task.load("digits").record == RECORD
     assert next(entry for entry in task_names() if entry.name == "digits").where == str(tasks_home() / "digits")
 
 
@@ -239,7 +243,7 @@ def test_digits_trained_by_the_user_go_before_ours(weights):
     [
         ("digts", UnknownName, "Did you mean 'digits'"),
         ("planted-46", UnknownName, "Did you mean 'planted-45'"),
-        ("", NotFound, "there is no task in"),
+        ("", InvalidValue, "a path is a text"),
         ("./nowhere", NotFound, "expected task.json and supernet.safetensors"),
         (".", NotFound, "train-supernet --data PATH --out FOLDER"),
     ],
@@ -256,12 +260,14 @@ def test_wrong_names(tmp_path, monkeypatch, name, error, says):
         ("no json", "is no task that can be used"),
         ("[]", 'lacks "format"'),
         ({"format": "ads-gym architecture"}, 'lacks "format"'),
-        ({"version": 2}, "version 2, and this ads-gym reads version 1: upgrade"),
-        ({"name": 3}, "'name' should be a string"),
-        ({"record": None}, "'record' an object"),
-        ({"config": {}}, "a network config has the entries"),
-        ({"data": None}, "a data spec has the entries"),
-        ({"data": DIGITS.to_dict() | {"valid": 0}}, "valid of a data spec must be"),
+        ({"version": 2}, "version 2, and this ads-gym reads 1: upgrade"),
+        ({"name": 3}, "name should be a valid string, got 3"),
+        ({"record": None}, "record should be an object"),
+        ({"record": {"recipe": {"epochs": 1.5}}}, r"record\.recipe.* integer"),
+        ({"record": {"epochs": 1}}, r"record\.epochs"),
+        ({"config": {}}, r"config\.blocks is missing"),
+        ({"data": None}, "data should be an object"),
+        ({"data": to_values(DIGITS) | {"valid": 0}}, r"data\.valid should be greater than or equal to 1, got 0"),
         ("[" * 100_000, "is no task that can be used"),
         (b"\xff\xfe", "is no task that can be used"),
     ],
@@ -286,18 +292,18 @@ def test_damaged_and_foreign_weights_are_named(saved, weights, how):
         torch.save(weights, path)
     elif how == "another network":
         other = DenseNetConfig((2, 2), growth=2, stem_channels=3, image_shape=(1, 8, 8))
-        save_task(saved.folder, "mine", CONFIG, DIGITS, DenseNet(other).state_dict(), {})
+        save_task(saved.folder, "mine", CONFIG, DIGITS, DenseNet(other).state_dict())
     elif how == "NaN":
         weights["classifier.weight"][0, 0] = float("nan")
-        save_task(saved.folder, "mine", CONFIG, DIGITS, weights, {})
+        save_task(saved.folder, "mine", CONFIG, DIGITS, weights)
     else:
         path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2]}[how])
     with pytest.raises(NotFound if how == "missing" else DamagedFile, match=r"supernet\.safetensors"):
         saved.supernet()
 
 
-def test_a_record_that_json_cannot_hold_leaves_the_old_task(saved, weights):
-    with pytest.raises(InvalidValue, match="cannot be stored as JSON"):
+def test_a_record_of_another_kind_leaves_the_old_task(saved, weights):
+    with pytest.raises(InvalidValue, match="record should be an instance of TrainingRecord"):
         save_task(saved.folder, "mine", CONFIG, DIGITS, weights, {"device": torch.device("cpu")})
     assert Task.load(saved.folder) == saved
 
@@ -305,7 +311,7 @@ def test_a_record_that_json_cannot_hold_leaves_the_old_task(saved, weights):
 def test_a_folder_that_cannot_be_made(tmp_path, weights):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be written: "):
-        save_task(tmp_path / "file" / "task", "mine", CONFIG, DIGITS, weights, {})
+        save_task(tmp_path / "file" / "task", "mine", CONFIG, DIGITS, weights)
 
 
 @pytest.fixture
@@ -322,10 +328,10 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_leaves_the_old_task(small_disk, weights):
     folder = small_disk / "mine"
-    saved = save_task(folder, "mine", CONFIG, DIGITS, weights, {})
+    saved = save_task(folder, "mine", CONFIG, DIGITS, weights)
     large = DenseNetConfig((12, 12), growth=24, image_shape=(1, 8, 8))
     with pytest.raises(StorageError, match="no space left"):
-        save_task(folder, "mine", large, DIGITS, DenseNet(large).state_dict(), {})
+        save_task(folder, "mine", large, DIGITS, DenseNet(large).state_dict())
     assert Task.load(folder) == saved and Task.load(folder).supernet()
     assert sorted(path.name for path in folder.iterdir()) == ["supernet.safetensors", "task.json"]
 
@@ -335,11 +341,11 @@ def test_killed_while_saving_it_is_whole_or_missing(tmp_path):
     """Two tasks replace each other in one folder until the kill; weights tell which description they belong to."""
     code = f"""
 import itertools, torch
-from test_tasks import CONFIG, DIGITS, DenseNet, save_task
+from test_tasks import CONFIG, DIGITS, DenseNet, TrainingRecord, save_task
 state = DenseNet(CONFIG).state_dict()
 for i in itertools.count():
     state["classifier.bias"].fill_(i)
-    save_task({str(tmp_path / "mine")!r}, "mine", CONFIG, DIGITS, state, {{"i": i}})
+    save_task({str(tmp_path / "mine")!r}, "mine", CONFIG, DIGITS, state, TrainingRecord(data=str(i)))
 """
     found = 0
     for wait in np.random.default_rng(0).uniform(0, 0.3, 10):
@@ -354,5 +360,5 @@ for i in itertools.count():
         except NotFound:
             continue
         found += 1
-        assert (task.supernet().classifier.bias == task.record["i"]).all()
+        assert (task.supernet().classifier.bias == int(task.record.data)).all()
     assert found

@@ -3,8 +3,9 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from io import TextIOWrapper
 
-from ads_gym.cli.app import app
+from ads_gym.cli.app import PROGRAM_OPTIONS, app
 from ads_gym.cli.latency import latency
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: always; 0, or 2 for whatever a user can put right, 130 for Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if "--debug" in given:  # an option of the program, that may stand behind the command too
-        given = ["--debug", *(argument for argument in given if argument != "--debug")]
+    anywhere = [argument for argument in given if argument in PROGRAM_OPTIONS]  # may stand behind the command too
+    given = [*anywhere, *(argument for argument in given if argument not in PROGRAM_OPTIONS)]
+    for stream in (sys.stdout, sys.stderr):  # a name of a file may have bytes that are no text
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         app(given, prog_name="ads-gym")

@@ -9,7 +9,9 @@ from typer.core import TyperGroup
 
 from ads_gym import __version__
 from ads_gym.errors import AdsGymError
+from ads_gym.limits import allow_large
 
+PROGRAM_OPTIONS = ("--debug", "--allow-large")
 INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
 
@@ -19,7 +21,8 @@ class Program(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
         try:
-            return super().invoke(ctx)
+            with allow_large(ctx.params["allow_large"]):
+                return super().invoke(ctx)
         except AdsGymError as error:
             if ctx.params["debug"]:
                 traceback.print_exception(error)
@@ -51,5 +54,8 @@ def program(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    allow_large: Annotated[
+        bool, typer.Option("--allow-large", help="Allow what needs much memory; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Sparsify a DenseNet: search which skip connections to keep, and take the smaller network home."""

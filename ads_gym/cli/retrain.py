@@ -53,7 +53,7 @@ def _table(report: "RetrainReport") -> "Table":
     """Sparse beside dense."""
     from ads_gym.tables import make_table
 
-    epochs, seeds = report.recipe["epochs"], report.summaries()[0].seeds
+    epochs, seeds = report.recipe.epochs, report.summaries()[0].seeds
     several = seeds > 1
     title = f"{epochs} epochs" + (f"; mean and standard deviation over {seeds} seeds" if several else "; one seed")
     columns = ("parameters", "relative\nMACs", "VALID\naccuracy", "TEST\naccuracy", "TEST\nloss")

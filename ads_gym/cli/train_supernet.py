@@ -120,13 +120,13 @@ def _print(task: "SupernetTask", name: str) -> None:
 
     title = "Inherited on VALID: mean and standard deviation over random masks"
     table = make_table((), ("relative cost", "masks", "accuracy", "soft accuracy", "loss"), title)
-    for row in task.record["spread"]:
-        cells = [f"{row[key]:.4f}" for key in ("accuracy", "soft_accuracy", "loss")]
-        if row["masks"] > 1:
-            sds = [row[key] for key in ("accuracy_sd", "soft_accuracy_sd", "loss_sd")]
+    for row in task.record.spread:
+        cells = [f"{mean:.4f}" for mean in (row.accuracy, row.soft_accuracy, row.loss)]
+        if row.masks > 1:
+            sds = (row.accuracy_sd, row.soft_accuracy_sd, row.loss_sd)
             cells = [f"{cell} ± {sd:.4f}" for cell, sd in zip(cells, sds, strict=True)]
         ends = {1.0: "1 (dense)", 0.0: "0 (chain)"}
-        table.add_row(ends.get(row["relative_cost"], str(row["relative_cost"])), str(row["masks"]), *cells)
+        table.add_row(ends.get(row.relative_cost, str(row.relative_cost)), str(row.masks), *cells)
     console = Console(highlight=False)
     print_table(table, console)
     console.print(f"task    {task.folder}", markup=False, soft_wrap=True)

@@ -1,18 +1,20 @@
 """Custom data: the images of a user, in an .npz file or in a folder with a folder of image files for each class."""
 
+import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ads_gym.data.image_folder import class_folders, read_image_folder
 from ads_gym.data.images import ImageSet, resize
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
-from ads_gym.files import file_errors, is_file, is_folder
+from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound
+from ads_gym.files import exists, is_folder, opened
+from ads_gym.limits import MAX_CLASSES, MAX_DATA_MEMORY, MAX_PIXELS, MAX_TENSORS_BYTES, check_memory
 
 NPZ_FORM = "an .npz with 'images' (uint8 [n, h, w] or [n, h, w, c]) and 'labels' (int [n], classes from 0)"
 
@@ -32,43 +34,56 @@ def load_custom(path: Path, size: int | None = None) -> ImageSet:
     """
     if is_folder(path):
         images, labels = read_image_folder(path, size)
-    elif is_file(path):
+    elif exists(path):
         images, labels = _read_npz(path)
     else:
         raise NotFound(f"there is no data at {path.absolute()}: expected {NPZ_FORM}, or a folder of class folders.")
     _check_labels(labels, len(images), path)
+    if size is not None:
+        n, channels = images.shape[:2]
+        check_memory(f"the images in {path}, resized to {size}x{size},", n * channels * size * size, MAX_DATA_MEMORY)
     tensor = images if size is None else resize(images, size)
     return ImageSet(tensor, torch.from_numpy(labels.astype(np.int64)))
 
 
 def _read_npz(path: Path) -> tuple[Tensor, Any]:
     """Images [n, c, h, w] and the labels as they are stored; never a pickle."""
-    try:
-        with file_errors(path), path.open("rb") as opened:  # given a path, numpy leaves a damaged file open
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array")
-            missing = [name for name in ("images", "labels") if name not in file.files]
-            if missing:
-                raise ValueError(f"it has no {' and no '.join(map(repr, missing))}, only {file.files}")
-            images, labels = file["images"], file["labels"]
-            if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
-                raise ValueError("what it holds are no arrays")  # numpy gives bytes then
-    except StorageError:
-        raise
-    except (
-        EOFError,
-        MemoryError,  # a damaged header may claim any size
-        NotImplementedError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DamagedFile(f"{path} should be {NPZ_FORM}, without pickled objects: {error}") from error
+    with opened(path, "data file", MAX_TENSORS_BYTES) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                images, labels = (_read_array(archive, name, path) for name in ("images", "labels"))
+        except AdsGymError:
+            raise
+        except MemoryError as error:
+            raise DamagedFile(f"there is no memory for what {path} says that it holds.") from error
+        except Exception as error:  # zipfile and numpy raise BadZipFile, zlib.error, TokenError, ... on bad bytes
+            raise DamagedFile(f"{path} should be {NPZ_FORM}, without pickled objects: {error!s:.200}") from error
     return _channels_first(images, path), labels
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+    """An array of an .npz, once its header and its size have been found to be what they should.
+
+    numpy alone would allocate what a header claims, and unpack by methods that numpy never writes.
+    """
+    names = [each.removesuffix(".npy") for each in archive.namelist()]
+    if name not in names:
+        raise ValueError(f"it has no {name!r}, only {names!r:.80}")
+    entry = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name!r} is compressed by a method that numpy does not write")
+    check_memory(f"the array {name!r} in {path}", entry.file_size, MAX_DATA_MEMORY)
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, is_fortran, dtype = read[version](file)
+        if dtype.hasobject:
+            raise ValueError(f"{name!r} holds pickled objects")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or size != entry.file_size - file.tell():
+            raise ValueError(f"{name!r} claims the shape {shape!r:.60} of {dtype!r:.40}, and is of another size")
+        values = np.frombuffer(bytearray(file.read(size)), dtype)
+    return values.reshape(shape, order="F" if is_fortran else "C")
 
 
 def _channels_first(images: Any, path: Path) -> Tensor:
@@ -79,6 +94,8 @@ def _channels_first(images: Any, path: Path) -> Tensor:
         raise InvalidValue(f"the images in {path} should be [n, h, w] or [n, h, w, c], got shape {images.shape}.")
     if images.ndim == 3:
         images = images[..., None]
+    if max(images.shape[1:3]) > MAX_PIXELS:
+        raise InvalidValue(f"the images in {path} have shape {images.shape}: a side has at most {MAX_PIXELS:,} pixels.")
     if images.shape[1] <= 4 < images.shape[3]:
         raise InvalidValue(
             f"the images in {path} have shape {images.shape}: the channels seem to come first, and should come last. "
@@ -130,5 +147,7 @@ def _check_labels(labels: Any, n: int, path: Path) -> None:
             f"the labels in {path} are {len(found)} different numbers from {low} to {high}: they should be 0 to k-1 "
             "for k classes, each of them used. np.unique(labels, return_inverse=True)[1] renumbers them."
         )
+    if len(found) > MAX_CLASSES:
+        raise InvalidValue(f"the labels in {path} are {len(found):,} classes, and there are at most {MAX_CLASSES:,}.")
     if len(found) < 2:
         raise InvalidValue(f"all images in {path} are of one class: a classifier needs at least two.")

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ads_gym.errors import DamagedFile
+from ads_gym.files import opened
+from ads_gym.limits import MAX_IMAGE_BYTES
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -17,7 +19,6 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-_MAX_BYTES = 2**31  # a damaged header may claim any size
 
 
 def find_files(folder: Path) -> list[Path] | None:
@@ -33,8 +34,10 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
         DamagedFile: not such a file, or too short, or too long.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return _parse(cast(BinaryIO, file), dimensions)
+        with opened(path, "idx file", MAX_IMAGE_BYTES) as file:
+            return _parse(cast(BinaryIO, gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file, dimensions)
+    except DamagedFile:
+        raise
     except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
         raise DamagedFile(f"{path} is damaged, or no idx file of {dimensions} dimensions: {error}") from error
 
@@ -45,7 +48,7 @@ def _parse(file: BinaryIO, dimensions: int) -> NDArray[np.uint8]:
         raise ValueError(f"it begins with {head[:4].hex()}, not 000008{dimensions:02x}")
     shape = [int(size) for size in np.frombuffer(head, ">u4", offset=4)]
     size = math.prod(shape)
-    if size > _MAX_BYTES:
+    if size > MAX_IMAGE_BYTES:
         raise ValueError(f"it claims the shape {shape}")
     body = file.read(size + 1)
     if len(body) != size:

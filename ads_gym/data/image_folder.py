@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from ads_gym.data.images import resize
-from ads_gym.errors import DamagedFile, InvalidValue
-from ads_gym.files import file_errors
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
+from ads_gym.files import file_errors, opened
 from ads_gym.imports import import_package
+from ads_gym.limits import MAX_DATA_MEMORY, MAX_IMAGE_BYTES, MAX_PIXELS, check_memory
 
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
-_NOT_DECODED = {"BUFR", "GRIB", "HDF5", "MPEG"}  # formats that Pillow recognises, and no more
+# What images are read as, whatever their names say. Of what else Pillow knows, much is read by other programs (EPS by
+# Ghostscript), or hardly ever. (A JPEG may turn out to be an MPO, several JPEGs in one file.)
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__"}
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
@@ -86,11 +89,12 @@ def _image_files(folder: Path, found: Warnings) -> Iterator[Path]:
     """All files in a folder and below it that Pillow can read, sorted as torchvision's `ImageFolder` does."""
     image = import_package("PIL.Image", "pillow")
     image.init()
-    known = {ending for ending, kind in image.registered_extensions().items() if kind in set(image.OPEN) - _NOT_DECODED}
+    known = {ending for ending, kind in image.registered_extensions().items() if kind in (*FORMATS, "MPO")}
     listed = []
+    seen = {folder.resolve()}
     with file_errors(folder):
         for root, below, names in os.walk(folder, followlinks=True, onerror=_raise):
-            below[:] = [name for name in below if not _is_hidden(name)]
+            below[:] = [name for name in below if not _is_hidden(name) and _is_new(Path(root, name), seen)]
             listed.append((root, sorted(names)))
     for root, names in sorted(listed):
         for file in (Path(root, name) for name in names if not _is_hidden(name)):
@@ -98,6 +102,14 @@ def _image_files(folder: Path, found: Warnings) -> Iterator[Path]:
                 yield file
             else:
                 found.setdefault("files are left out, since they are no images that Pillow reads", []).append(file)
+
+
+def _is_new(folder: Path, seen: set[Path]) -> bool:
+    """Whether a folder was not walked yet: links may lead back."""
+    real = folder.resolve()
+    is_new = real not in seen
+    seen.add(real)
+    return is_new
 
 
 def _raise(error: OSError) -> None:
@@ -108,8 +120,7 @@ def _same_size(files: list[Path], size: int | None, found: Warnings) -> Iterator
     """Images [1, 3, h, w], all of one size."""
     first: Tensor | None = None
     for file in files:
-        with file_errors(file):
-            image = _read_image(file, found)
+        image = _read_image(file, found)
         resized = image if size is None else resize(image, size)
         first = resized if first is None else first
         if resized.shape != first.shape:
@@ -118,6 +129,8 @@ def _same_size(files: list[Path], size: int | None, found: Warnings) -> Iterator
                 f"images differ in size: {file} has {ours} pixels, {files[0]} has {theirs}. "
                 "Give a size (--size) to which all are resized."
             )
+        if resized is first:
+            check_memory(f"{len(files)} images of {list(first.shape[1:])}", len(files) * first.numel(), MAX_DATA_MEMORY)
         yield resized
 
 
@@ -125,19 +138,21 @@ def _read_image(file: Path, found: Warnings) -> Tensor:
     """uint8 [1, 3, h, w], upright; adds to `found` what is lost."""
     from PIL import Image
 
-    says = []
+    says, formats = [], [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with opened(file, "image", MAX_IMAGE_BYTES) as stream, Image.open(stream, formats=formats) as image:
+                if max(image.size) > MAX_PIXELS:
+                    raise InvalidValue(f"it has {image.size} pixels, and a side has at most {MAX_PIXELS:,}.")
                 mode, upright = image.mode, _turn(image)
                 rgb = upright.convert("RGB")
                 if _is_transparent(upright):
                     says.append("images have transparent pixels, which are read in the colour that they have beneath")
                 if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with its preview
                     says.append("images have several frames, of which the first is read")
-    except PermissionError:
+    except (NotFound, StorageError):
         raise
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, struct.error, ... on bad bytes
         raise DamagedFile(f"{file} cannot be read as an image: {error}") from error

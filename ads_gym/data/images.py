@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ads_gym.errors import InvalidValue
+from ads_gym.records import record
 
 
-@dataclass(frozen=True)
+@record
 class ImageSet:
     """Images and their classes, on one device.
 
@@ -19,7 +19,7 @@ class ImageSet:
         labels: int64 [n], the class of each.
 
     Raises:
-        InvalidValue: another type or shape.
+        InvalidValue: another type or shape, or a negative label.
     """
 
     images: Tensor
@@ -34,6 +34,8 @@ class ImageSet:
             )
         if len(images) != len(labels):
             raise InvalidValue(f"there are {len(images)} images and {len(labels)} labels; each image needs one label.")
+        if len(labels) and int(labels.min()) < 0:
+            raise InvalidValue(f"labels are classes counted from 0, got {int(labels.min())}.")
 
     def __len__(self) -> int:
         return len(self.labels)

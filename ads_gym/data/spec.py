@@ -1,11 +1,14 @@
-"""Which data a task has and how it is divided: a small record that JSON holds. Imports neither numpy nor torch."""
+"""Which data a task has and how it is divided: a small record. Imports no torch."""
 
-from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from ads_gym.errors import DamagedFile, InvalidValue, unknown_name
+from pydantic import Field
+
+from ads_gym.errors import unknown_name
+from ads_gym.limits import MAX_IMAGES, MAX_PIXELS
+from ads_gym.records import Name, Seed, record
 
 SOURCES = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
@@ -22,7 +25,10 @@ class Split(StrEnum):
         raise unknown_name("split", value, list(cls))
 
 
-@dataclass(frozen=True)
+Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+
+
+@record
 class DataSpec:
     """Data and its splits: equal specs of equal data give equal splits, on every machine.
 
@@ -41,49 +47,16 @@ class DataSpec:
         InvalidValue: a number out of range.
     """
 
-    source: str
-    train: int | None
-    valid: int
-    test: int | None
-    calibration: int = 500
-    seed: int = 0
-    size: int | None = None
+    source: Name
+    train: Images | None
+    valid: Images
+    test: Images | None
+    calibration: Annotated[int, Field(ge=2, le=MAX_IMAGES)] = 500
+    seed: Seed = 0
+    size: Annotated[int, Field(ge=1, le=MAX_PIXELS)] | None = None
     stratify: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.source, str) or not self.source:
-            raise InvalidValue(f"a data source is a name or a path, got {self.source!r}.")
-        if not isinstance(self.stratify, bool):
-            raise InvalidValue(f"stratify of a data spec must be true or false, got {self.stratify!r}.")
-        least = {"train": 1, "valid": 1, "test": 1, "calibration": 2, "seed": 0, "size": 1}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is None and name in {"train", "test", "size"}:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**32:
-                raise InvalidValue(f"{name} of a data spec must be a whole number of at least {low}, got {value!r}.")
 
     @property
     def path(self) -> Path | None:
         """Where custom data are; None for a named source."""
         return None if self.source in SOURCES else Path(self.source)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Any) -> "DataSpec":
-        """The inverse of `to_dict`.
-
-        Raises:
-            DamagedFile: not what `to_dict` writes.
-        """
-        names = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or set(values) | {"stratify"} != names:
-            got = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise DamagedFile(f"a data spec has the entries {sorted(names)}, got {got}.")
-        try:
-            return cls(**values)
-        except InvalidValue as error:
-            raise DamagedFile(f"this data spec cannot be used: {error}") from error

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ads_gym.envs.episode import Episode, Rules
 from ads_gym.envs.vector_episodes import Episodes, StepResults
 from ads_gym.errors import unknown_name
-from ads_gym.objective import MAX_COST_WEIGHT
+from ads_gym.limits import MAX_COST_WEIGHT
 from ads_gym.topology import UNDECIDED, Int8Array, IntArray
 
 FLAT_EXTRAS = 6  # numbers of a flat observation behind the two vectors of E

@@ -1,16 +1,19 @@
 """The vector environment: N episodes of `DenseNetSparsifyEnv` as arrays."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ads_gym.envs.env import DenseNetSparsifyEnv, check_options
 from ads_gym.envs.vector_episodes import Episodes
 from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
+from ads_gym.limits import MAX_ENVIRONMENTS
+from ads_gym.records import check
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
 
 Floats = NDArray[np.float64]
@@ -45,13 +48,11 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
     def __init__(
         self, num_envs: int = 1, *, autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP, **keywords: Any
     ) -> None:
-        if not isinstance(num_envs, int | np.integer) or isinstance(num_envs, bool) or num_envs < 1:
-            raise InvalidValue(f"num_envs must be a whole number of at least 1, got {num_envs!r}.")
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
             raise unknown_name("autoreset mode", autoreset_mode, modes)
         self.template = template = DenseNetSparsifyEnv(**keywords)
-        self.num_envs = int(num_envs)
+        self.num_envs = check(num_envs, Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)], "num_envs")
         self.autoreset_mode = self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**template.metadata, "autoreset_mode": self._mode}
         self.render_mode = template.render_mode

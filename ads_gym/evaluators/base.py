@@ -3,14 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isnan
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import Field
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
+from ads_gym.records import Count, check, plain
 from ads_gym.topology import BoolArray, Topology
 
 
@@ -27,7 +28,13 @@ class Metrics:
     relative_cost: float  # (MACs - least in this scope) / (dense - least), 0 to 1
 
 
+MAX_METRIC = 1e30  # of those that are floats, either sign
 FIELD_TYPES: Mapping[str, Any] = {field.name: field.type for field in fields(Metrics)}  # name -> float or int
+
+_KINDS = {
+    name: Annotated[float, Field(ge=-MAX_METRIC, le=MAX_METRIC)] if kind is float else Count
+    for name, kind in FIELD_TYPES.items()
+}
 
 
 @runtime_checkable
@@ -74,7 +81,10 @@ class BaseEvaluator(ABC):
         Raises:
             InvalidValue: masks of another topology.
         """
-        return self.evaluate_checked(np.atleast_2d(self.topology.check_masks(masks)))
+        rows = np.atleast_2d(self.topology.check_masks(masks))
+        if rows.ndim != 2:
+            raise InvalidValue(f"masks have shape [n, {self.topology.size}], got {rows.shape}.")
+        return self.evaluate_checked(rows)
 
     @abstractmethod
     def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
@@ -245,12 +255,15 @@ def check_metrics(metrics: Any, count: int) -> list[Metrics]:
     for values in metrics:
         if not isinstance(values, Metrics):
             raise InvalidValue(f"an evaluator gives Metrics, got {values!r:.60}.")
-        for name, value in vars(values).items():
-            is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-            if not is_number or isnan(value) or (FIELD_TYPES[name] is int and not float(value).is_integer()):
-                kind = "whole number" if FIELD_TYPES[name] is int else "number"
-                raise InvalidValue(f"the evaluator gave {value!r:.60} for {name}, which is no {kind}: {values!r:.200}.")
-    return [Metrics(**{name: FIELD_TYPES[name](value) for name, value in vars(values).items()}) for values in metrics]
+    return [Metrics(**{name: _number(name, value) for name, value in row.items()}) for row in map(vars, metrics)]
+
+
+def _number(name: str, value: Any) -> Any:
+    """A metric as a plain number; a whole one may come as a float."""
+    value = plain(value)
+    if FIELD_TYPES[name] is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return check(value, _KINDS[name], f"{name} of the evaluator's metrics")
 
 
 def with_cost(table: CostTable, masks: BoolArray, scores: Sequence[tuple[float, float, float]]) -> list[Metrics]:

@@ -14,22 +14,27 @@ of them: so the number of threads changes no bit either. Nor does anything else 
 import hashlib
 from collections.abc import Callable, Sequence
 from itertools import chain, islice, product
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.images import ImageSet, network_input
 from ads_gym.devices import resolve_device
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
 from ads_gym.evaluators.decomposition import Decomposition, Node, Statistics, copy_weights, values_per_image
 from ads_gym.evaluators.prefix_trie import Key, Traversal, split_by_work
 from ads_gym.evaluators.workers import WorkerPool
-from ads_gym.nets.cost import CostTable, readers_macs
+from ads_gym.limits import check_memory
+from ads_gym.nets.cost import FLOAT32, CostTable, map_bytes, readers_macs
 from ads_gym.nets.densenet import DenseNet, kept_sources
-from ads_gym.nets.scoring import score_logits
-from ads_gym.topology import BoolArray, Scope, Topology
+from ads_gym.nets.scoring import check_images, score_logits
+from ads_gym.nets.tensorfile import check_finite
+from ads_gym.records import checked
+from ads_gym.topology import BoolArray, Scope, ScopeName, Topology
 from ads_gym.torch_state import isolated
 
 ARITHMETIC = 6  # goes up when the last bits of a mask's metrics may change
@@ -59,20 +64,28 @@ class InheritedEvaluator(BaseEvaluator):
             and shift of BatchNorms take as much as a few images.) None: 1 GiB on a CPU, a quarter of a GPU's memory.
 
     Raises:
+        InvalidValue: images of another shape than the network reads, or labels of classes that it lacks; no images;
+            weights that are no numbers; calibration images that need more memory than is allowed.
         DeviceUnavailable: this machine has no such device.
         ForkedProcess: this process was made by fork and would hang.
     """
 
+    @checked
     def __init__(
         self,
         supernet: DenseNet,
         calibration: ImageSet,
         valid: ImageSet,
-        scope: Scope = Scope.LAYERS,
+        scope: ScopeName = Scope.LAYERS,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
-        memory_limit: int | None = None,
+        memory_limit: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
+        for images in (calibration, valid):
+            check_images(images, supernet.config)
+        check_finite(supernet, "the supernet")
+        nbytes = len(calibration) * map_bytes(supernet.config) * dtype.itemsize // FLOAT32
+        check_memory(f"an evaluation on {len(calibration)} calibration images", nbytes)
         self.device, self.dtype = resolve_device(device), dtype
         self.config: DenseNetConfig = supernet.config
         self.topology = Topology(self.config.blocks, Scope(scope))
@@ -127,6 +140,8 @@ class InheritedEvaluator(BaseEvaluator):
     def _score(self, logits: Sequence[tuple[Tensor, ...]]) -> list[tuple[float, float, float]]:
         """Accuracy, soft accuracy and loss of each mask."""
         scores = torch.stack([score_logits(torch.cat(chunks), self._labels) for chunks in logits])
+        if not scores.isfinite().all():
+            raise InvalidValue("the network's outputs are no numbers (NaN or infinite): its weights are too large.")
         return [(accuracy, soft_accuracy, loss) for accuracy, soft_accuracy, loss in scores.cpu().tolist()]
 
     def _logits(self, masks: BoolArray) -> list[tuple[Tensor, ...]]:

@@ -14,6 +14,7 @@ from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
 from ads_gym.nets.cost import CostTable
+from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray, IntArray, Scope
 
 CONTEXT_BITS = 3  # of kind "given": how many leading bits the others depend on and nobody is scored for
@@ -51,11 +52,10 @@ class PlantedEvaluator(BaseEvaluator):
         UnknownName, InvalidValue: no such kind or scope, a negative seed, too few skip connections for kind "given".
     """
 
+    @checked
     def __init__(
-        self, config: DenseNetConfig, scope: Scope | str = Scope.LAYERS, kind: Kind | str = Kind.LINEAR, seed: int = 0
+        self, config: DenseNetConfig, scope: Scope | str = Scope.LAYERS, kind: Kind | str = Kind.LINEAR, seed: Seed = 0
     ) -> None:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise InvalidValue(f"the seed of a planted evaluator is a whole number of at least 0, got {seed!r}.")
         self.config = config
         self.kind = Kind(kind)
         self.seed = seed

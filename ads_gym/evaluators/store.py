@@ -9,16 +9,24 @@ from typing import Self
 import numpy as np
 
 from ads_gym.database import IN_MEMORY, Database, Schema
-from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, EvaluatorWrapper, Metrics
+from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC, Evaluator, EvaluatorWrapper, Metrics
 from ads_gym.topology import BoolArray
 
 __all__ = ["IN_MEMORY", "EvaluationStore", "StoredEvaluator"]
 
 _SQL_TYPES = {float: "REAL", int: "INTEGER"}
+
+
+def column(name: str, kind: type[float] | type[int]) -> str:
+    """A column of numbers within the limits of metrics: those of other types or sizes are damage, found on opening."""
+    low, high = (-MAX_METRIC, MAX_METRIC) if kind is float else (0, 2**63 - 1)
+    return f"{name} {_SQL_TYPES[kind]} NOT NULL CHECK ({name} BETWEEN {low!r} AND {high!r})"
+
+
 EVALUATIONS = (
     "CREATE TABLE evaluations (fingerprint TEXT NOT NULL, mask BLOB NOT NULL, "
-    + ", ".join(f"{name} {_SQL_TYPES[kind]} NOT NULL" for name, kind in FIELD_TYPES.items())
-    + ", PRIMARY KEY (fingerprint, mask)) WITHOUT ROWID"
+    + ", ".join(column(name, kind) for name, kind in FIELD_TYPES.items())
+    + ", PRIMARY KEY (fingerprint, mask)) STRICT, WITHOUT ROWID"
 )
 _SELECT = f"SELECT {', '.join(FIELD_TYPES)} FROM evaluations WHERE fingerprint = ? AND mask = ?"
 _INSERT = (  # a NaN, which SQLite takes for NULL, is an error (INSERT OR IGNORE would leave it out)
@@ -38,7 +46,7 @@ class EvaluationStore:
         StorageError: no space, no permission, a file that another program holds.
     """
 
-    schema = Schema("store", 0x41445347, 1, (EVALUATIONS,))  # "ADSG"
+    schema = Schema("store", 0x41445347, 2, (EVALUATIONS,))  # "ADSG"
 
     def __init__(self, path: str | Path) -> None:
         self.database = Database(path, self.schema)

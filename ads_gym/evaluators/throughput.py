@@ -3,21 +3,22 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ads_gym.data.images import ImageSet
 from ads_gym.devices import resolve_device
-from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.roofline import Roofline, Work, count_work, measure_roofline, peak_memory
+from ads_gym.limits import MAX_MASKS
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
+from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Topology
 
-MAX_MASKS = 100_000
 POLICY_BATCH = 8  # masks that an agent asks for at once
 MAX_LOGIT_SCALE = 20.0  # of a converged policy: about one decision in thirty is still drawn the other way
 Batches = Sequence[BoolArray]  # each bool[n, E], asked for at once
@@ -78,27 +79,26 @@ class Throughput:
     added_memory: int  # bytes of these that the evaluator and its work added
 
 
+@checked
 def measure_throughput(
     supernet: DenseNet,
     calibration: ImageSet,
     valid: ImageSet,
     device: str = "auto",
-    masks: int = 64,
-    repeats: int = 3,
+    masks: Annotated[int, Field(ge=1, le=MAX_MASKS)] = 64,
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 3,
 ) -> Throughput:
     """Time an evaluator on several kinds of masks in turn, and the machine's peak rates in between.
 
     Args:
         supernet, calibration, valid, device: of the evaluator.
-        masks: of each kind in each repeat, 1 to 100,000; one that is drawn twice counts once.
+        masks: of each kind in each repeat, 1 to 65,536; one that is drawn twice counts once.
         repeats: each with masks of its own, after an untimed one in which the work is counted.
 
     Raises:
         InvalidValue: a number out of range.
         DeviceUnavailable: a device that this machine lacks.
     """
-    if not 1 <= masks <= MAX_MASKS:
-        raise InvalidValue(f"masks must lie between 1 and {MAX_MASKS:,}, got {masks}.")
     where = resolve_device(device)
     before = peak_memory(where)
     evaluator = InheritedEvaluator(supernet, calibration, valid, device=device)

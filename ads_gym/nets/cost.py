@@ -4,13 +4,19 @@
 are always the supernet's, so both numbers are a constant plus a sum over the kept skip connections.
 """
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ads_gym.architecture import Architecture, DenseNetConfig, Stem
-from ads_gym.topology import BoolArray, IntArray, Scope, Topology
+from ads_gym.errors import InvalidValue
+from ads_gym.limits import MAX_MACS
+from ads_gym.records import checked
+from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName, Topology
+
+FLOAT32 = 4  # bytes
 
 
 class CostTable:
@@ -22,14 +28,27 @@ class CostTable:
         connection_parameters: int64[E], likewise.
         least_macs, dense_macs: MACs with no and with every skip connection of the scope kept.
         least_parameters, dense_parameters: likewise.
+
+    Raises:
+        InvalidValue: a network of more MACs than `limits.MAX_MACS`.
     """
 
-    def __init__(self, config: DenseNetConfig, scope: Scope = Scope.LAYERS) -> None:
-        self.topology = Topology(config.blocks, Scope(scope))
-        costs = np.array([_edge(config, *connection) for connection in self.topology], dtype=np.int64)
-        self.connection_macs: IntArray = costs[:, 0]
-        self.connection_parameters: IntArray = costs[:, 1]
-        self.dense_macs, self.dense_parameters = (int(total) for total in _dense(config))
+    @checked
+    def __init__(self, config: DenseNetConfig, scope: ScopeName = Scope.LAYERS) -> None:
+        self.topology = Topology(config.blocks, scope)
+        self.dense_macs, self.dense_parameters = dense_cost(config)
+        if self.dense_macs > MAX_MACS:
+            raise InvalidValue(
+                f"this network needs {self.dense_macs:.1e} MACs for one image, and {MAX_MACS:.1e} are the most "
+                "that are counted: make it smaller."
+            )
+        block, dst, src = self.topology.connections.T
+        heads = np.concatenate([[0], np.cumsum(np.array(config.blocks) + 1)])[block] + dst - 1  # which destination
+        readers = list(destinations(config))
+        channels = np.where(src == 0, np.array([each.in_channels for each in config.geometry])[block], config.growth)
+        weights = np.array([reader.weights for reader in readers], dtype=np.int64)[heads] * channels
+        self.connection_macs: IntArray = weights * np.array([reader.pixels for reader in readers])[heads]
+        self.connection_parameters: IntArray = weights + 2 * channels
         self.least_macs = self.dense_macs - int(self.connection_macs.sum())
         self.least_parameters = self.dense_parameters - int(self.connection_parameters.sum())
 
@@ -71,41 +90,75 @@ def architecture_cost(architecture: Architecture) -> tuple[int, int]:
 
 def readers_macs(config: DenseNetConfig) -> IntArray:
     """int64[destinations]: MACs of all that may read each destination, block by block; 0 for the classifier."""
-    macs = [
-        sum(_edge(config, index, dst, src)[0] for dst in range(src + 1, block.layers + 2))
-        for index, block in enumerate(config.geometry)
-        for src in range(block.layers + 1)
-    ]
+    macs = []
+    for block, shape in enumerate(config.geometry):
+        costs = [reader.weights * reader.pixels for reader in destinations(config) if reader.block == block]
+        channels = [shape.in_channels] + [config.growth] * shape.layers
+        macs += [width * sum(costs[node:]) for node, width in enumerate(channels)]
     return np.array([*macs[1:], 0], dtype=np.int64)  # the first is the stem's
 
 
-def _edge(config: DenseNetConfig, block: int, dst: int, src: int) -> tuple[int, int]:
-    """(MACs, parameters) of the connection `src` -> `dst`: its share of the BatchNorm and convolution of `dst`."""
-    shape = config.geometry[block]
-    channels, pixels = config.source_channels(block, src), shape.height * shape.width
-    if dst <= shape.layers:
-        weights = channels * (4 * config.growth if config.bottleneck else 9 * config.growth)
-    else:
-        weights = channels * shape.out_channels
-        pixels = pixels if block < len(config.blocks) - 1 else 1  # the classifier reads the average pixel
-    return weights * pixels, weights + 2 * channels
+class Destination(NamedTuple):
+    """What reads sources: a layer, a transition or the classifier. A connection costs its share of it."""
+
+    block: int
+    channels: int  # that it reads, with every connection
+    weights: int  # for each channel that it reads; a BatchNorm has two more
+    pixels: int  # at which these weights are applied
 
 
-def _dense(config: DenseNetConfig) -> tuple[int, int]:
-    """(MACs, parameters) of the dense network."""
-    kernel = 49 if config.stem is Stem.CONV7_POOL else 9
+def destinations(config: DenseNetConfig) -> Iterator[Destination]:
+    """All destinations, block by block, layers then output."""
+    for index, block in enumerate(config.geometry):
+        pixels = block.height * block.width
+        weights = config.growth * (4 if config.bottleneck else 9)
+        for layer in range(block.layers):
+            yield Destination(index, block.in_channels + layer * config.growth, weights, pixels)
+        is_last = index == len(config.blocks) - 1  # the classifier reads the average pixel
+        yield Destination(index, block.concatenated(config.growth), block.out_channels, 1 if is_last else pixels)
+
+
+def dense_cost(config: DenseNetConfig) -> tuple[int, int]:
+    """(MACs, parameters) of the dense network, in closed form: nothing of its size is allocated."""
+    return cost_of(config, [reader.channels for reader in destinations(config)])
+
+
+def cost_of(config: DenseNetConfig, in_channels: Sequence[int]) -> tuple[int, int]:
+    """(MACs, parameters) of a network whose destinations read so many channels."""
+    is_pooled = config.stem is Stem.CONV7_POOL
     first, channels = config.geometry[0], config.stem_channels
     stem_pixels = first.height * first.width
-    if config.stem is Stem.CONV7_POOL:  # the convolution's output, before the max pool
+    if is_pooled:  # the convolution's output, before the max pool
         stem_pixels = ((config.image_shape[1] + 1) // 2) * ((config.image_shape[2] + 1) // 2)
-    macs = kernel * config.image_shape[0] * channels * stem_pixels
-    parameters = kernel * config.image_shape[0] * channels + (2 * channels if config.stem is Stem.CONV7_POOL else 0)
-    for index, block in enumerate(config.geometry):
-        for dst in range(1, block.layers + 2):
-            edges = np.array([_edge(config, index, dst, src) for src in range(dst)])
-            macs, parameters = macs + edges[:, 0].sum(), parameters + edges[:, 1].sum()
-        if config.bottleneck:  # each layer's second BatchNorm and its 3x3 convolution
-            weights = 9 * 4 * config.growth * config.growth
+    parameters = (49 if is_pooled else 9) * config.image_shape[0] * channels
+    macs = parameters * stem_pixels
+    parameters += 2 * channels if is_pooled else 0
+    for reader, width in zip(destinations(config), in_channels, strict=True):
+        macs += width * reader.weights * reader.pixels
+        parameters += width * (reader.weights + 2)
+    if config.bottleneck:  # each layer's second BatchNorm and its 3x3 convolution
+        weights = 9 * 4 * config.growth * config.growth
+        for block in config.geometry:
             macs += block.layers * weights * block.height * block.width
             parameters += block.layers * (weights + 2 * 4 * config.growth)
     return macs, parameters + config.classes
+
+
+def map_bytes(config: DenseNetConfig, is_training: bool = False) -> int:
+    """Bytes of the feature maps of one image in float32, roughly: all nodes, and what the widest destination reads.
+
+    In training every destination's input is kept for the gradient, normalised too.
+    """
+    nodes = sum(
+        (block.in_channels + block.layers * config.growth) * block.height * block.width for block in config.geometry
+    )
+    read = [
+        reader.channels * config.geometry[reader.block].height * config.geometry[reader.block].width
+        for reader in destinations(config)
+    ]
+    return FLOAT32 * (nodes + 2 * (sum(read) if is_training else max(read)))
+
+
+def training_bytes(config: DenseNetConfig, images: int) -> int:
+    """Bytes that a training step on so many images takes, roughly: weights, gradients, momenta, feature maps."""
+    return 3 * FLOAT32 * dense_cost(config)[1] + images * map_bytes(config, is_training=True)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig, Stem
+from ads_gym.limits import check_memory
+from ads_gym.nets.cost import FLOAT32, cost_of, map_bytes
+from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Scope, Topology
 from ads_gym.torch_state import check_process
 
@@ -78,6 +81,7 @@ class DenseNet(nn.Module):
         device: "cpu", whatever torch's default device, or "meta": shapes without weights (`uninitialised`).
     """
 
+    @checked
     def __init__(self, config: DenseNetConfig, device: str = "cpu") -> None:
         super().__init__()
         self.config = config
@@ -122,7 +126,11 @@ def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "c
         config: of the network.
         in_channels: of every destination, block by block, layers then output.
         device: see `DenseNet`.
+
+    Raises:
+        InvalidValue: a network that needs more memory than is allowed, see `limits.allow_large`.
     """
+    check_memory("this network", FLOAT32 * cost_of(config, in_channels)[1] + map_bytes(config))
     widths, options = iter(in_channels), _options(device)
     features = nn.Sequential(stem(config, device))
     for index, block in enumerate(config.geometry, start=1):

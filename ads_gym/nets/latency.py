@@ -3,18 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, InstanceOf
 from torch import Tensor
 
 from ads_gym.architecture import Architecture
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
-from ads_gym.nets.cost import CostTable
+from ads_gym.limits import check_memory
+from ads_gym.nets.cost import CostTable, map_bytes
 from ads_gym.nets.folded import fold
 from ads_gym.nets.sparse import SparseDenseNet
+from ads_gym.records import checked
 
 WARM_UP = 3  # untimed calls: they choose algorithms and allocate memory
 MAX_IMAGES, MAX_REPEATS = 4_096, 10_000
@@ -63,13 +67,14 @@ class Latency:
         return ""
 
 
+@checked
 def measure_latency(
-    architecture: Architecture,
-    batch: int = 64,
+    architecture: InstanceOf[Architecture],
+    batch: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 64,
     *,
     folded: bool = True,
     device: str = "cpu",
-    repeats: int = 30,
+    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = 30,
 ) -> Latency:
     """Measure the time of a batch through the sparse network of `architecture` and the dense one of its config.
 
@@ -86,9 +91,7 @@ def measure_latency(
         InvalidValue: a number out of range, no such kind of device, or not enough memory for the batch.
         DeviceUnavailable: a device that this machine lacks.
     """
-    for what, value, highest in (("batch", batch, MAX_IMAGES), ("repeats", repeats, MAX_REPEATS)):
-        if not 1 <= value <= highest:
-            raise InvalidValue(f"{what} must lie between 1 and {highest:,}, got {value}.")
+    check_memory(f"a batch of {batch} images", batch * map_bytes(architecture.config))
     where, topology = resolve_device(device), architecture.topology
     dense = Architecture(architecture.config, topology.dense(), architecture.scope)
     try:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.images import ImageSet, network_input
+from ads_gym.errors import InvalidValue
 from ads_gym.torch_state import isolated
 
 
@@ -23,6 +25,20 @@ def score_logits(logits: Tensor, labels: Tensor) -> Tensor:
     true_class = log_probabilities.gather(1, labels[:, None])
     right = (logits.argmax(dim=1) == labels).double().mean()
     return torch.stack([right, true_class.exp().mean(), -true_class.mean()])
+
+
+def check_images(images: ImageSet, config: DenseNetConfig) -> None:
+    """Check that a network of this config can classify images.
+
+    Raises:
+        InvalidValue: no images, images of another shape, or labels of classes that it lacks.
+    """
+    largest = int(images.labels.max()) if len(images) else -1
+    if not len(images) or images.image_shape != config.image_shape or largest >= config.classes:
+        raise InvalidValue(
+            f"the network reads images {config.image_shape} of {config.classes} classes, and got {len(images)} images "
+            f"{images.image_shape} with labels up to {largest}."
+        )
 
 
 def measure(network: nn.Module, images: ImageSet, chunk: int = 500) -> Score:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from pydantic import InstanceOf
 from torch import Tensor, nn
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.errors import InvalidValue
 from ads_gym.files import resolve, write_files
 from ads_gym.nets.densenet import (
     DenseNet,
@@ -21,7 +22,8 @@ from ads_gym.nets.densenet import (
     uninitialised,
 )
 from ads_gym.nets.layout import in_chunks, memory_format
-from ads_gym.nets.tensorfile import read_safetensors, to_safetensors
+from ads_gym.nets.tensorfile import load_weights, read_safetensors, to_safetensors
+from ads_gym.records import checked
 from ads_gym.torch_state import isolated
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # of a torch module
@@ -40,7 +42,8 @@ class SparseDenseNet(nn.Module):
         device: "cpu", whatever torch's default device, or "meta": shapes without weights.
     """
 
-    def __init__(self, architecture: Architecture, device: str = "cpu") -> None:
+    @checked
+    def __init__(self, architecture: InstanceOf[Architecture], device: str = "cpu") -> None:
         super().__init__()
         self.architecture = architecture
         self.sources = kept_sources(architecture.config, architecture.mask, architecture.scope)
@@ -70,8 +73,9 @@ class SparseDenseNet(nn.Module):
         return cast(Tensor, self.classifier(read_out(x)))
 
 
+@checked
 @torch.inference_mode(False)
-def build_sparse(architecture: Architecture, supernet: DenseNet) -> SparseDenseNet:
+def build_sparse(architecture: InstanceOf[Architecture], supernet: DenseNet) -> SparseDenseNet:
     """The sparse network of an architecture with the supernet's weights, on its device and in its dtype.
 
     Its BatchNorm statistics are still the dense network's: see `calibrate`.
@@ -95,6 +99,7 @@ def build_sparse(architecture: Architecture, supernet: DenseNet) -> SparseDenseN
     return network.train(supernet.training)
 
 
+@checked
 def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
     """Re-estimate every BatchNorm's statistics on `images`, one batch in train mode; return `network` in eval mode.
 
@@ -114,6 +119,7 @@ def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
     return network.eval()
 
 
+@checked
 def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
     """Write `path`.json (config and mask) and `path`.safetensors (weights), both or none.
 
@@ -133,6 +139,7 @@ def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
     return architecture, weights
 
 
+@checked
 def load(path: str | Path) -> SparseDenseNet:
     """Load the sparse network that `save` wrote: float32, on the CPU, in eval mode.
 
@@ -148,11 +155,7 @@ def load(path: str | Path) -> SparseDenseNet:
     architecture = Architecture.read(stem)
     state = read_safetensors(weights, f"file of the weights of {stem.name}:")
     network = uninitialised(lambda device: SparseDenseNet(architecture, device))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DamagedFile(f"{weights} does not hold the weights of {stem.name}: {reason}") from error
+    load_weights(network, state, weights)
     return network.eval()
 
 

@@ -1,51 +1,39 @@
-"""Tensors in files: safetensors, and what `torch.save` wrote, read without running what may be hidden in it."""
+"""Tensors in files: safetensors, and state dicts that `torch.save` wrote, read without running what they may hide."""
 
 import io
+import math
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
-from safetensors import SafetensorError
+from pydantic import Field
 from safetensors import torch as safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from ads_gym.errors import DamagedFile
-from ads_gym.files import read_bytes, write_file
+from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.files import naming, read_bytes, write_file
+from ads_gym.limits import MAX_ENTRIES, MAX_JSON_BYTES, MAX_TENSORS_BYTES
+from ads_gym.records import Count, Text, check, parse_json, record
 
-
-def read_tensors(path: Path, what: str = "file of tensors") -> Any:
-    """What `write_tensors` or `torch.save` wrote: tensors, numbers and strings in lists and dicts, on the CPU.
-
-    Args:
-        path: of the file.
-        what: is in it, for messages.
-
-    Raises:
-        NotFound, StorageError: no such file, or one that may not be read.
-        DamagedFile: anything else, or more than that; nothing in it was run.
-    """
-    content = read_bytes(path, what)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's doubts about a foreign pickle, before it refuses it
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError, ... on bad bytes
-        raise DamagedFile(
-            f"{path} is damaged, or holds more than tensors and plain values, and was not used."
-        ) from error
+_ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+MAX_TENSORS = 100_000  # in one file
 
 
-def write_tensors(path: Path, value: Any) -> None:
-    """Write tensors and plain values, whole or not at all.
+@record
+class TensorEntry:
+    """What the header of a safetensors file says of one tensor."""
 
-    Raises:
-        StorageError: no space, no permission; what was there before is still there.
-    """
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_file(path, buffer.getvalue())
+    dtype: Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
+    shape: Annotated[tuple[Count, ...], Field(max_length=8)]
+    data_offsets: tuple[Count, Count]  # bytes behind the header: first, and behind the last
+
+    def __post_init__(self) -> None:
+        first, end = self.data_offsets
+        if end - first != math.prod(self.shape) * _ITEM_SIZES[self.dtype]:
+            raise InvalidValue(f"bytes {first} to {end} are no tensor {list(self.shape)} of {self.dtype}.")
 
 
 def read_safetensors(path: Path, what: str = "weights file") -> dict[str, Tensor]:
@@ -59,14 +47,113 @@ def read_safetensors(path: Path, what: str = "weights file") -> dict[str, Tensor
         NotFound, StorageError: no such file, or one that may not be read.
         DamagedFile: no safetensors file.
     """
-    content = read_bytes(path, what)
-    try:
-        return dict(sorted(safetensors.load(content).items()))  # it has no order of its own
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise DamagedFile(f"{path} is damaged, or no safetensors file: {error}") from error
+    content = read_bytes(path, what, MAX_TENSORS_BYTES)
+    with naming(path, what):
+        _check_header(content)
+        try:
+            return dict(sorted(safetensors.load(content).items()))  # it has no order of its own
+        except Exception as error:  # SafetensorError, KeyError, ... on offsets that overlap or leave holes
+            raise DamagedFile(f"it is damaged: {error!s:.200}.") from error
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, whole or not at all.
+
+    Raises:
+        StorageError: no space, no permission; what was there before is still there.
+    """
+    write_file(path, to_safetensors(tensors))
 
 
 def to_safetensors(state_dict: Mapping[str, Tensor]) -> bytes:
     """A safetensors file of these tensors. (Writing it ourselves gives it the umask's mode.)"""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     return safetensors.save(tensors, {"format": "pt"})
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a user's own file by name, on the CPU: .safetensors, or a state dict that `torch.save` wrote.
+
+    Raises:
+        NotFound, StorageError: no such file, or one that may not be read.
+        DamagedFile: anything else, or more than tensors; nothing in it was run.
+    """
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    content = read_bytes(path, "weights file", MAX_TENSORS_BYTES)
+    _check_archive(content, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's doubts about a foreign pickle, before it refuses it
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError, ... on bad bytes
+        raise DamagedFile(
+            f"{path} is damaged, or holds more than tensors and plain values, and was not used."
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided
+        for name, tensor in state.items()
+    ):
+        raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
+    return dict(state)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Load all weights and buffers of a network.
+
+    Args:
+        network: changed in place, also where an error is raised.
+        weights: by name.
+        source: where they are from, for messages.
+
+    Raises:
+        DamagedFile: weights of another network; NaN, infinities, or negative variances among them.
+    """
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DamagedFile(f"{source} does not hold the weights of this network ({reason}).") from error
+    check_finite(network, source)
+
+
+def check_finite(network: nn.Module, source: object) -> None:
+    """Check that a network's weights are numbers, and its variances no negative ones.
+
+    Raises:
+        DamagedFile: they are not.
+    """
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
+            raise DamagedFile(
+                f"{source}: the weights {name!r} are no numbers (NaN or infinite), or are negative variances."
+            )
+
+
+def _check_header(content: bytes) -> None:
+    """Check what a safetensors file says of itself, before anything is allocated for it."""
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(len(content) - 8, MAX_JSON_BYTES):
+        raise DamagedFile("it is damaged, or no safetensors file: its header does not fit into it.")
+    header = parse_json(content[8 : 8 + length])
+    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
+        raise DamagedFile("it is damaged, or no safetensors file: its header is no object of tensors.")
+    check(header.pop("__metadata__", {}), Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES)], "__metadata__")
+    for name, values in header.items():
+        if not isinstance(values, dict):
+            raise DamagedFile(f"what its header says of {name!r:.80} is no object.")
+        entry = TensorEntry(**values)
+        if entry.data_offsets[1] > len(content) - 8 - length:
+            raise DamagedFile(f"it ends before the tensor {name!r:.80} does.")
+
+
+def _check_archive(content: bytes, path: Path) -> None:
+    """Check that the archive of `torch.save` holds no more than its bytes: it stores, and never compresses."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):  # the format before torch 1.6
+        return
+    try:
+        entries = zipfile.ZipFile(io.BytesIO(content)).infolist()
+    except Exception as error:  # BadZipFile, and others on bad bytes
+        raise DamagedFile(f"{path} is damaged: {error!s:.200}.") from error
+    if sum(entry.file_size for entry in entries) > len(content) or any(entry.compress_type for entry in entries):
+        raise DamagedFile(f"{path} is no file of torch.save: its entries are compressed.")

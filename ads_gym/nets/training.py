@@ -6,9 +6,7 @@ Shapes: n images, c channels, h x w pixels.
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,77 +18,18 @@ from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.files import exists
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
-from ads_gym.nets.tensorfile import read_tensors, write_tensors
+from ads_gym.nets.recipe import ConnectionDropout, Recipe
+from ads_gym.nets.tensorfile import load_weights, read_safetensors, write_safetensors
+from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Scope
 
+__all__ = ["ConnectionDropout", "Progress", "Recipe", "augment", "fit", "settings_digest"]
+
+MOMENTUM = "momentum_buffer"  # as SGD calls it
 Progress = Callable[[int, float], None]  # epochs done, mean loss of the last one in nats
 
 
-@dataclass(frozen=True)
-class ConnectionDropout:
-    """How a supernet is trained to do without connections: each step, some random masks instead of the whole network.
-
-    Args:
-        low, high: relative cost of the masks, drawn uniformly; 0 to 1.
-        masks_per_step: their gradients are summed.
-        whole_share: share of the steps that train the whole network, 0 to 1.
-        scope: which skip connections are dropped.
-    """
-
-    low: float = 0.5
-    high: float = 1.0
-    masks_per_step: int = 2
-    whole_share: float = 0.25
-    scope: Scope = Scope.LAYERS
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 1:
-            raise InvalidValue(f"a cost range is two numbers 0 <= LOW <= HIGH <= 1, got {self.low} {self.high}.")
-        if self.masks_per_step < 1:
-            raise InvalidValue(f"there must be at least one mask a step, got {self.masks_per_step}.")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """SGD with Nesterov momentum 0.9; the learning rate rises for 5 % of the steps and falls on a cosine to zero.
-
-    Args:
-        epochs: passes over TRAIN.
-        batch_size: images a step.
-        learning_rate: its peak.
-        weight_decay: on every parameter.
-        shift: pixels; each image is moved by up to so many in both directions, at random.
-        flip: whether each image is mirrored with probability one half.
-        dropout: of connections, for a supernet; None trains the plain network.
-        seed: of weights, order, augmentation and masks.
-    """
-
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    shift: int = 1
-    flip: bool = False
-    dropout: ConnectionDropout | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        whole = {"epochs": (self.epochs, 1), "batch size": (self.batch_size, 2), "shift": (self.shift, 0)}
-        whole["seed"] = self.seed, 0
-        for name, (value, least) in whole.items():
-            if value < least:
-                raise InvalidValue(f"{name} must be at least {least}, got {value}.")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise InvalidValue(
-                "learning rate must be above 0 and weight decay at least 0, got "
-                f"{self.learning_rate} and {self.weight_decay}."
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
-
+@checked
 def fit(
     network: nn.Module,
     train: ImageSet,
@@ -120,7 +59,7 @@ def fit(
     optimizer = torch.optim.SGD(
         network.parameters(), recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True
     )
-    started = _resume(checkpoint, network, optimizer) if checkpoint and exists(checkpoint) else 0
+    started = _resume(checkpoint, network, optimizer, recipe) if checkpoint and exists(checkpoint) else 0
     for epoch in range(started, recipe.epochs):
         network.train()
         total = torch.zeros((), device=device)
@@ -139,8 +78,7 @@ def fit(
         if not math.isfinite(mean_loss):
             raise InvalidValue(f"the loss of epoch {epoch + 1} is {mean_loss}: use a lower learning rate.")
         if checkpoint is not None:
-            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
-            write_tensors(checkpoint, state)
+            _write_checkpoint(checkpoint, network, optimizer, epoch + 1)
         if progress is not None:
             progress(epoch + 1, mean_loss)
     network.eval()
@@ -197,13 +135,34 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, share: float) ->
         group["lr"] = recipe.learning_rate * factor
 
 
-def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _write_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+    """Write weights, momenta and the epochs that are done."""
+    momenta = {name: optimizer.state[weight][MOMENTUM] for name, weight in network.named_parameters()}
+    tensors = {f"network {name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"momentum {name}": tensor for name, tensor in momenta.items()}
+    write_safetensors(path, tensors | {"epochs": torch.tensor(epochs)})
+
+
+def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
     """Load a checkpoint; returns the epochs that it has behind it."""
     try:
-        stored = read_tensors(path, "checkpoint")
-        network.load_state_dict(stored["network"])
-        optimizer.load_state_dict(stored["optimizer"])
-        return int(stored["epoch"])
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:  # ValueError: a DamagedFile among them
-        reason = str(error).split("\n", maxsplit=1)[0][:200]
-        raise DamagedFile(f"the checkpoint {path} cannot be used ({reason}): remove it to start anew.") from error
+        stored = read_safetensors(path, "checkpoint")
+        epochs = stored.pop("epochs", torch.tensor(0))
+        if epochs.dtype != torch.int64 or epochs.ndim or not 1 <= int(epochs) <= recipe.epochs:
+            raise DamagedFile(f"it should have 1 to {recipe.epochs} epochs behind it, and has {epochs.tolist()!r:.40}.")
+        load_weights(network, _part(stored, "network "), path)
+        momenta = _part(stored, "momentum ")
+        for name, weight in network.named_parameters():
+            momentum = momenta.pop(name, torch.empty(0))
+            if momentum.shape != weight.shape or momentum.dtype != weight.dtype or not momentum.isfinite().all():
+                raise DamagedFile(f"the momentum of {name} is none of finite numbers, {list(weight.shape)}.")
+            optimizer.state[weight][MOMENTUM] = momentum.to(weight.device)
+        if momenta:
+            raise DamagedFile(f"it has a momentum of {next(iter(momenta))!r:.80}, which the network lacks.")
+    except DamagedFile as error:
+        raise DamagedFile(f"the checkpoint {path} cannot be used ({error}): remove it to start anew.") from error
+    return int(epochs)
+
+
+def _part(stored: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}

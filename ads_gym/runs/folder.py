@@ -8,38 +8,40 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ads_gym import files
-from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.errors import InvalidValue
+from ads_gym.records import Format, JsonObject, Name, record
 from ads_gym.runs.identity import Identity
 from ads_gym.runs.recorder import RunWarning
+from ads_gym.runs.result import Evaluations, ResultRecord
 from ads_gym.tasks import Task
 
-FORMAT = "ads-gym run"
-FORMAT_VERSION = 2
 # whose versions may change a result; torch's is the evaluator's
 PACKAGES = ("ads-gym", "gymnasium", "numpy", "scipy", "stable-baselines3")
 
 
-@dataclass(frozen=True)
+@record
 class Manifest:
     """What is known of a run besides its record."""
 
-    identity: Mapping[str, Any]  # `Identity.parts`
-    budget: int  # evaluations, as last asked for
-    circumstances: Mapping[str, Any]  # versions, machine, threads, under which it began
-    began: str  # date and time, ISO 8601
-    ended: str | None = None  # of the last time that its budget was spent
-    task: str | None = None  # name or folder
-    task_from_run: str | None = None  # path of the task's folder relative to the run's, so that both can be moved
-    data_root: str | None = None  # where data sets were looked for last
-    differs_at: int | None = None  # the first evaluation that a replay did not repeat; None: it repeated all
-    result: Mapping[str, Any] | None = None  # as `SearchResult.to_dict`; None: the run is not over
+    identity: JsonObject  # `Identity.parts`
+    budget: Evaluations  # as last asked for
+    circumstances: JsonObject  # versions, machine, threads, under which it began
+    began: Name  # date and time, ISO 8601
+    ended: Name | None = None  # of the last time that its budget was spent
+    task: Name | None = None  # name or folder
+    task_from_run: Name | None = None  # path of the task's folder relative to the run's, so that both can be moved
+    data_root: Name | None = None  # where data sets were looked for last
+    differs_at: Evaluations | None = None  # the first evaluation that a replay did not repeat; None: it repeated all
+    result: ResultRecord | None = None  # None: the run is not over
+
+
+MANIFEST = Format("ads-gym run", 3, "manifest of a run", Manifest)
 
 
 class RunFolder:
@@ -70,17 +72,7 @@ class RunFolder:
         if not files.exists(self.manifest):
             self._check_empty()
             return None
-        values = files.read_json(self.manifest, FORMAT, FORMAT_VERSION, "manifest of a run")
-        names = {field.name for field in fields(Manifest)}
-        if set(values) != names:
-            raise DamagedFile(f"{self.manifest} is damaged: it has the entries {sorted(values)}, not {sorted(names)}.")
-        manifest = Manifest(**values)
-        maps = (manifest.identity, manifest.circumstances, manifest.result or {})
-        texts = (manifest.began, manifest.ended or "", manifest.task or "", manifest.task_from_run or "")
-        is_whole = isinstance(manifest.budget, int) and not isinstance(manifest.budget, bool)
-        if not (is_whole and all(isinstance(m, dict) for m in maps) and all(isinstance(t, str) for t in texts)):
-            raise DamagedFile(f"{self.manifest} is damaged: one of its entries is of another type.")
-        return manifest
+        return MANIFEST.read(self.manifest)
 
     def write(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all.
@@ -88,7 +80,7 @@ class RunFolder:
         Raises:
             StorageError: no space, no permission.
         """
-        files.write_file(self.manifest, files.to_json(FORMAT, FORMAT_VERSION, asdict(manifest)) + "\n")
+        MANIFEST.write(self.manifest, manifest)
 
     def set_aside(self) -> Path:
         """Rename the folder to NAME-before-1, or the next number that is free; return its new path."""

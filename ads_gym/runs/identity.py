@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ads_gym import files
+from ads_gym import files, limits
 from ads_gym.agents.registry import Kind, LoadedAgent
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import provenance
@@ -128,7 +128,7 @@ def _plain(options: Mapping[str, Any]) -> Any:
 
     try:
         return json.loads(json.dumps(dict(options), default=named, allow_nan=False))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue(f"the options of an agent must be numbers, strings and such: {error}.") from error
 
 
@@ -157,9 +157,9 @@ def _file_names(options: Any) -> Iterator[str]:
 def _is_file(value: str) -> bool:
     try:
         return files.resolve(value).is_file()
-    except (OSError, ValueError):  # no home folder, too long for a path, or a null character in it
+    except (OSError, ValueError):  # no home folder, or no path
         return False
 
 
 def _content(value: str) -> str:
-    return hashlib.sha256(files.read_bytes(files.resolve(value), "file")).hexdigest()
+    return hashlib.sha256(files.read_bytes(files.resolve(value), "file", limits.MAX_TENSORS_BYTES)).hexdigest()

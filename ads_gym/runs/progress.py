@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from ads_gym.files import file_errors
+from ads_gym.files import file_errors, make_folder
 from ads_gym.runs.record import Row
 
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -97,8 +97,8 @@ class Scalars:
         from tensorboard.summary import Writer
 
         self._folder = folder
+        make_folder(folder)
         with file_errors(folder, "written"):
-            folder.mkdir(parents=True, exist_ok=True)
             self._writer = Writer(str(folder))
 
     def write(self, rows: Sequence[Row], best: Row) -> None:

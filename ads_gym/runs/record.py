@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ads_gym.database import Schema
+from ads_gym.errors import DamagedFile
 from ads_gym.evaluators.base import FIELD_TYPES, Metrics
-from ads_gym.evaluators.store import EVALUATIONS, EvaluationStore, insert_metrics
+from ads_gym.evaluators.store import EVALUATIONS, EvaluationStore, column, insert_metrics
+from ads_gym.topology import Topology
 
 HISTORY = (
     "CREATE TABLE history (number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, mask BLOB NOT NULL UNIQUE, "
-    "objective REAL NOT NULL, episode INTEGER NOT NULL, seconds REAL NOT NULL)"
+    f"{column('objective', float)}, {column('episode', int)}, {column('seconds', float)}) STRICT"
 )
 _INSERT = "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)"
 _SELECT = (
@@ -44,7 +46,7 @@ class RunRecord(EvaluationStore):
         DamagedFile, StorageError: as `EvaluationStore`.
     """
 
-    schema = Schema("record of a run", 0x41445352, 1, (EVALUATIONS, HISTORY))  # "ADSR"
+    schema = Schema("record of a run", 0x41445352, 2, (EVALUATIONS, HISTORY))  # "ADSR"
 
     def append(self, fingerprint: str, rows: Sequence[Row]) -> None:
         """Commit evaluations with their metrics, all or none.
@@ -57,13 +59,28 @@ class RunRecord(EvaluationStore):
             values = [(row.number, fingerprint, row.mask, row.objective, row.episode, row.seconds) for row in rows]
             connection.executemany(_INSERT, values)
 
-    def history(self, fingerprint: str) -> list[Row]:
-        """Return all evaluations of a run whose evaluator has this fingerprint."""
+    def history(self, fingerprint: str, topology: Topology | None = None) -> list[Row]:
+        """Return all evaluations of a run.
+
+        Args:
+            fingerprint: of its evaluator.
+            topology: whose masks were evaluated; None: masks are not checked.
+
+        Raises:
+            DamagedFile: evaluations are missing between others, or masks are no masks of the topology.
+        """
         width = len(FIELD_TYPES)
-        return [
+        rows = [
             Row(number, mask, Metrics(*rest[:width]), *rest[width:])
             for number, mask, *rest in self.database.rows(_SELECT, (fingerprint,))
         ]
+        for number, row in enumerate(rows, start=1):
+            if row.number != number or not (topology is None or topology.is_key(row.mask)):
+                raise DamagedFile(
+                    f"the record of a run {self.path} is damaged: evaluation {number} is missing, or its mask is none "
+                    "of this network. Restore it, or give another path."
+                )
+        return rows
 
 
 def best_of(rows: Sequence[Row]) -> Row:

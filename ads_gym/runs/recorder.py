@@ -63,7 +63,7 @@ class Recorder(EvaluatorWrapper):
         self.budget = budget
         self.episodes = 0  # masks asked for: each episode asks for one, at its end
         self.stopped_by: StoppedBy | None = None
-        self.rows = record.history(self.fingerprint)
+        self.rows = record.history(self.fingerprint, self.topology)
         self._objective = problem.objective
         self._on_rows, self._on_difference = on_rows, on_difference
         self._known = {row.mask: row.metrics for row in self.rows}

@@ -117,6 +117,7 @@ def draw_pictures(folder: Path, rows: Sequence[Row], result: SearchResult) -> No
         "accuracy-macs.png": accuracy_against_macs(rows, result.table),
         "adjacency.png": adjacency(result.architecture),
     }
+    files.make_folder(folder)
     for name, figure in figures.items():
         png = io.BytesIO()
         figure.savefig(png, dpi=DOTS_PER_INCH)

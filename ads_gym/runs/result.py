@@ -1,30 +1,34 @@
 """`SearchResult`, what a search returns: best architecture, metrics, lines of the closing table."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from ads_gym.architecture import Architecture
-from ads_gym.errors import DamagedFile
+from pydantic import BeforeValidator, Field
+
+from ads_gym.architecture import Architecture, ArchitectureRecord
 from ads_gym.evaluators.base import Metrics
+from ads_gym.limits import MAX_EVALUATIONS
+from ads_gym.records import Count, Name, Number, record
 from ads_gym.runs.recorder import StoppedBy
 
+Evaluations = Annotated[int, Field(ge=1, le=MAX_EVALUATIONS)]
 
-@dataclass(frozen=True)
+
+@record
 class Line:
     """A line of the closing table: one network, or the mean of several."""
 
-    name: str
-    objective: float  # what the search maximises
-    accuracy: float  # share of VALID images classified right, 0 to 1
-    soft_accuracy: float  # mean probability of the true class, 0 to 1
-    loss: float  # nats
-    relative_macs: float  # MACs / dense MACs
-    relative_cost: float  # 0 for the chain, 1 for the dense network
-    parameters: float
-    masks: int = 1  # how many networks these are means of
-    objective_sd: float = 0.0  # standard deviation between them
+    name: Name
+    objective: Number  # what the search maximises
+    accuracy: Number  # share of VALID images classified right, 0 to 1
+    soft_accuracy: Number  # mean probability of the true class, 0 to 1
+    loss: Number  # nats
+    relative_macs: Number  # MACs / dense MACs
+    relative_cost: Number  # 0 for the chain, 1 for the dense network
+    parameters: Number
+    masks: Count = 1  # how many networks these are means of
+    objective_sd: Number = 0.0  # standard deviation between them
 
 
 @dataclass(frozen=True)
@@ -49,36 +53,46 @@ class SearchResult:
     table: tuple[Line, ...]  # dense, chain, random masks of the best's relative cost, best
     stored: Stored | None = None  # None: this call played the run
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it; without folder and `stored`."""
-        return {
-            "architecture": json.loads(self.architecture.to_json()),
-            "metrics": asdict(self.metrics),
-            "objective": self.objective,
-            "evaluations": self.evaluations,
-            "episodes": self.episodes,
-            "stopped_by": str(self.stopped_by),
-            "table": [asdict(line) for line in self.table],
-        }
+    def to_record(self) -> "ResultRecord":
+        """As a manifest holds it; without folder and `stored`."""
+        return ResultRecord(
+            self.architecture.to_record(),
+            self.metrics,
+            self.objective,
+            self.evaluations,
+            self.episodes,
+            self.stopped_by,
+            self.table,
+        )
 
     @classmethod
-    def from_dict(cls, folder: Path, values: Any, date: str) -> "SearchResult":
-        """The inverse of `to_dict`; `date` is that of the run.
+    def from_record(cls, folder: Path, found: "ResultRecord", date: str) -> "SearchResult":
+        """The inverse of `to_record`; `date` is that of the run.
 
         Raises:
-            DamagedFile: not what `to_dict` writes.
+            InvalidValue: a mask of another length than the network has skip connections.
         """
-        try:
-            return cls(
-                folder,
-                Architecture.from_json(json.dumps(values["architecture"])),
-                Metrics(**values["metrics"]),
-                float(values["objective"]),
-                int(values["evaluations"]),
-                int(values["episodes"]),
-                StoppedBy(values["stopped_by"]),
-                tuple(Line(**line) for line in values["table"]),
-                Stored(date, int(values["evaluations"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedFile(f"the result of the run in {folder} cannot be read: {error}") from error
+        return cls(
+            folder,
+            Architecture.from_record(found.architecture),
+            found.metrics,
+            found.objective,
+            found.evaluations,
+            found.episodes,
+            found.stopped_by,
+            found.table,
+            Stored(date, found.evaluations),
+        )
+
+
+@record
+class ResultRecord:
+    """A `SearchResult` as a manifest holds it."""
+
+    architecture: ArchitectureRecord
+    metrics: Metrics
+    objective: Number
+    evaluations: Evaluations
+    episodes: Count
+    stopped_by: Annotated[StoppedBy, BeforeValidator(StoppedBy)]
+    table: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]

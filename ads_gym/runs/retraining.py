@@ -1,44 +1,68 @@
 """Retraining: the network that a search found and the dense one, by one recipe; TEST is read once for each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from ads_gym.architecture import Architecture
+from ads_gym.architecture import Architecture, ArchitectureRecord
 from ads_gym.data.splits import Split
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import provenance
-from ads_gym.files import exists, is_file, locked, naming, read_bytes, read_json, resolve, to_json, write_file
+from ads_gym.files import exists, is_file, locked, make_folder, read_bytes, resolve
+from ads_gym.limits import MAX_EPOCHS, MAX_SEEDS, MAX_TENSORS_BYTES
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.scoring import Score, measure
 from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.training import Recipe, fit, settings_digest
+from ads_gym.records import Count, Format, Number, Seed, Text, checked, record
 from ads_gym.runs.folder import RunFolder, load_task_of
 from ads_gym.tasks import SupernetTask
 
-FORMAT = "ads-gym retraining"
-FORMAT_VERSION = 1
-NETWORKS = ("sparse", "dense")
+Network = Literal["sparse", "dense"]
+NETWORKS: tuple[Network, ...] = get_args(Network)
 Watcher = Callable[[str, int, float], None]  # which network, epochs done, loss of the last epoch in nats
 
 
-@dataclass(frozen=True)
+@record
 class Retrained:
     """One network, trained, and what it scores."""
 
-    network: str  # "sparse" or "dense"
-    seed: int
-    parameters: int
-    relative_macs: float
+    network: Network
+    seed: Seed
+    parameters: Count
+    relative_macs: Number
     valid: Score
     test: Score | None  # None until it is read, at the end
+
+
+@record
+class Sources:
+    """What the networks of one retraining are computed from: its folder belongs to these."""
+
+    recipe: Recipe
+    architecture: ArchitectureRecord
+    data: Annotated[tuple[Text, ...], Field(max_length=len(Split))]  # a digest for each split
+    weights: Text | None  # digest of those that are inherited
+
+
+@record
+class Report:
+    """What report.json holds."""
+
+    sources: Sources
+    test_reads: Count
+    networks: Annotated[tuple[Retrained, ...], Field(max_length=2 * MAX_SEEDS)]
+
+
+REPORT = Format("ads-gym retraining", 2, "report of a retraining", Report)
 
 
 @dataclass(frozen=True)
@@ -61,7 +85,7 @@ class RetrainReport:
     """All networks of one retraining, and where they are."""
 
     folder: Path
-    recipe: Mapping[str, Any]
+    recipe: Recipe
     networks: tuple[Retrained, ...]
     test_reads: int  # how often TEST was read, ever: once for each network
 
@@ -70,11 +94,12 @@ class RetrainReport:
         return [_summary(name, [n for n in self.networks if n.network == name]) for name in NETWORKS]
 
 
+@checked
 def retrain(
     run: Path | str,
     *,
-    epochs: int = 40,
-    seeds: int = 3,
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = 40,
+    seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = 3,
     inherit: bool = False,
     device: str = "auto",
     data_root: Path | str | None = None,
@@ -98,19 +123,18 @@ def retrain(
     Raises:
         AdsGymError: no such run, settings out of range, files that cannot be used, another process that is at it.
     """
-    if seeds < 1:
-        raise InvalidValue(f"retraining needs at least one seed, got {seeds}.")
     run = resolve(run)
     task, found = _read_run(run, data_root, inherit)
     job = _Retraining.of(run, task, found, _recipe(task, epochs, inherit), inherit, resolve_device(device))
     job.read()
     if not job.is_done(seeds):
+        make_folder(job.folder)
         with locked(job.folder, "retraining"):
             job.read()  # another process may have ended just now
             job.train(seeds, watch)
             job.read_test()
     chosen = tuple(job.networks[name, seed] for name in NETWORKS for seed in range(seeds))
-    return RetrainReport(job.folder, job.recipe.to_dict(), chosen, _reads(job.networks))
+    return RetrainReport(job.folder, job.recipe, chosen, _reads(job.networks))
 
 
 @dataclass
@@ -118,25 +142,22 @@ class _Retraining:
     """What is trained, of what, and what is there already."""
 
     task: SupernetTask
-    architectures: Mapping[str, Architecture]  # sparse and dense
+    architectures: Mapping[Network, Architecture]  # sparse and dense
     recipe: Recipe
     inherit: bool
     device: torch.device
     folder: Path
-    sources: Mapping[str, Any]  # what the networks are computed from: the folder belongs to these
-    networks: dict[tuple[str, int], Retrained] = field(default_factory=dict)  # by name and seed
+    sources: Sources
+    networks: dict[tuple[Network, int], Retrained] = field(default_factory=dict)  # by name and seed
 
     @classmethod
     def of(
         cls, run: Path, task: SupernetTask, found: Architecture, recipe: Recipe, inherit: bool, device: torch.device
     ) -> Self:
         """The retraining of what a run found; nothing is read of its folder yet."""
-        sources = {
-            "recipe": recipe.to_dict(),
-            "architecture": found.to_json(),
-            "data": [task.images(split).digest for split in Split],
-            "weights": sha256(read_bytes(task.files.weights, "weights file")).hexdigest() if inherit else None,
-        }
+        weights = sha256(read_bytes(task.files.weights, "weights file", MAX_TENSORS_BYTES)).hexdigest()
+        digests = tuple(task.images(split).digest for split in Split)
+        sources = Sources(recipe, found.to_record(), digests, weights if inherit else None)
         folder = run / f"retrain-{'inherit' if inherit else 'scratch'}-{settings_digest(sources)}"
         dense = Architecture(found.config, found.topology.dense(), found.scope)
         return cls(task, {"sparse": found, "dense": dense}, recipe, inherit, device, folder, sources)
@@ -148,13 +169,18 @@ class _Retraining:
 
     def read(self) -> None:
         """Read what earlier calls left."""
-        self.networks = _read_report(self.report)
+        self.networks = {}
+        if exists(self.report):
+            report = REPORT.read(self.report)
+            if report.sources != self.sources:
+                raise DamagedFile(
+                    f"{self.report} is of another retraining than its folder: move it away to train anew."
+                )
+            self.networks = {(entry.network, entry.seed): entry for entry in report.networks}
 
     def write(self) -> None:
         """Write the report."""
-        rows = [asdict(entry) | {"valid": entry.valid, "test": entry.test} for entry in self.networks.values()]
-        values = {**self.sources, "test_reads": _reads(self.networks), "networks": rows}
-        write_file(self.report, to_json(FORMAT, FORMAT_VERSION, values) + "\n")
+        REPORT.write(self.report, Report(self.sources, _reads(self.networks), tuple(self.networks.values())))
 
     def is_done(self, seeds: int) -> bool:
         """Whether all networks are trained and have their TEST scores."""
@@ -219,17 +245,19 @@ def _read_run(run: Path, data_root: Path | str | None, inherit: bool) -> tuple[S
 
 def _recipe(task: SupernetTask, epochs: int, inherit: bool) -> Recipe:
     """The supernet's augmentation and batches; the preset learning rate, or a fifth of it for inherited weights."""
-    made = task.record.get("recipe", {})
-    kept = {name: made[name] for name in ("batch_size", "shift", "flip") if name in made}
-    return Recipe(epochs=epochs, learning_rate=0.02 if inherit else 0.1, **kept)
+    made = task.record.recipe
+    recipe = Recipe(epochs=epochs, learning_rate=0.02 if inherit else 0.1)
+    if not isinstance(made, Recipe):
+        return recipe
+    return replace(recipe, batch_size=made.batch_size, shift=made.shift, flip=made.flip)
 
 
 def _checkpoint(path: Path) -> Path:
     """Of the training of the network that is saved at `path`."""
-    return path.with_name(path.name + ".checkpoint.pt")
+    return path.with_name(path.name + ".checkpoint.safetensors")
 
 
-def _entry(name: str, seed: int, architecture: Architecture, valid: Score) -> Retrained:
+def _entry(name: Network, seed: int, architecture: Architecture, valid: Score) -> Retrained:
     table = CostTable(architecture.config, architecture.scope)
     macs, parameters = architecture_cost(architecture)
     return Retrained(name, seed, parameters, macs / table.dense_macs, valid, None)
@@ -245,22 +273,5 @@ def _summary(name: str, networks: list[Retrained]) -> Summary:
     return Summary(name, len(networks), first.parameters, first.relative_macs, *(float(value) for value in figures))
 
 
-def _reads(networks: Mapping[tuple[str, int], Retrained]) -> int:
+def _reads(networks: Mapping[tuple[Network, int], Retrained]) -> int:
     return sum(entry.test is not None for entry in networks.values())
-
-
-def _read_report(path: Path) -> dict[tuple[str, int], Retrained]:
-    if not exists(path):
-        return {}
-    values = read_json(path, FORMAT, FORMAT_VERSION, "report of a retraining")
-    with naming(path, "report of a retraining"):
-        try:
-            entries = [
-                Retrained(**row | {"valid": Score(*row["valid"]), "test": row["test"] and Score(*row["test"])})
-                for row in values["networks"]
-            ]
-        except (KeyError, TypeError) as error:
-            raise DamagedFile(
-                f"an entry is missing or of another type ({error}). Move it away to train anew."
-            ) from error
-    return {(entry.network, entry.seed): entry for entry in entries}

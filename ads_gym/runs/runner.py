@@ -10,13 +10,14 @@ import gymnasium as gym
 import numpy as np
 
 from ads_gym import files
+from ads_gym.agents.base import Masks
 from ads_gym.agents.registry import Kind, LoadedAgent, find_agent
 from ads_gym.envs.episode import Decision
 from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
-from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
+from ads_gym.records import Number, Seed, check, checked
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import (
     Manifest,
@@ -38,27 +39,26 @@ from ads_gym.runs.recorder import (
     StoppedBy,
 )
 from ads_gym.runs.report import draw_pictures
-from ads_gym.runs.result import SearchResult
+from ads_gym.runs.result import Evaluations, SearchResult
 from ads_gym.runs.stored_result import stored_result
 from ads_gym.tasks import Task
 
 __all__ = ["SearchResult", "search"]
 
 ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
-MAX_EVALUATIONS = 10**9
 MAX_STEPS = 10**9  # what policies are told to learn for: the budget ends them, and no schedule may depend on it
-MAX_SEED = 2**32 - 1  # what numpy, torch and Stable-Baselines3 all take
 
 
+@checked
 def search(  # noqa: PLR0913 - its keywords are its user interface
     task: str | Path | Task = "digits",
     agent: Any = "bayes",
-    evaluations: int = 512,
+    evaluations: Evaluations = 512,
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     cost_weight: float | str = "even",
     reward: str | Reward = "soft",
-    max_macs: float | None = None,
+    max_macs: Number | None = None,
     scope: str = "layers",
     decision: str | None = None,
     device: str = "auto",
@@ -67,7 +67,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     restart: bool = False,
     store: str | Path | EvaluationStore | None = None,
     agent_options: Mapping[str, Any] | None = None,
-    evaluator: str | Evaluator | None = None,
+    evaluator: Any = None,
     progress: bool = True,
 ) -> SearchResult:
     """Let an agent search until it has spent a budget of evaluations, and keep the best network that it saw.
@@ -103,8 +103,6 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         AdsGymError: bad arguments; a run folder of another run, damaged, held by another process, or on a full disk.
     """
     options = agent_options or {}
-    evaluations = check_number("evaluations", evaluations, 1, MAX_EVALUATIONS)
-    seed = check_number("seed", seed, 0, MAX_SEED)
     player = find_agent(agent)
     player.check_options(options)
     if decision is not None and player.kind is Kind.OPTIMISER:
@@ -158,17 +156,6 @@ class Job:
     options: Mapping[str, Any]
     decision: Decision
     seed: int
-
-
-def check_number(name: str, value: Any, low: int, high: int) -> int:
-    """Return a whole number as an int.
-
-    Raises:
-        InvalidValue: no whole number, or one out of range.
-    """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
-        raise InvalidValue(f"{name} must be a whole number from {low} to {high:,}, got {value!r}.")
-    return int(value)
 
 
 def run_folder(job: Job, identity: Identity, run: str | Path | None) -> RunFolder:
@@ -270,7 +257,9 @@ def _opened(
     stored = StoredEvaluator(job.problem.evaluator, record)
     problem = replace(job.problem, evaluator=stored, objective=replace(job.problem.objective, evaluator=stored))
     may_differ = "agent" not in identity.unnamed
-    opened = OpenRun(folder, job, manifest, problem, may_differ, record, record.history(stored.fingerprint))
+    opened = OpenRun(
+        folder, job, manifest, problem, may_differ, record, record.history(stored.fingerprint, problem.topology)
+    )
     if len(opened.rows) > evaluations:
         raise InvalidValue(
             f"the run in {folder.path} has {len(opened.rows)} evaluations, more than the {evaluations} asked for, and "
@@ -309,7 +298,7 @@ def optimise(run: OpenRun, problem: Problem, recorder: Recorder) -> None:
     name = run.job.agent.name
     with suppress(BudgetExhausted):
         optimiser = run.job.agent.build(problem, run.job.seed, run.job.options)
-        size = check_number(f"batch_size of agent {name}", getattr(optimiser, "batch_size", 1), 1, 10**6)
+        size = check(getattr(optimiser, "batch_size", 1), Masks, f"batch_size of agent {name}")
         while len(masks := check_asked(optimiser.ask(size), name)):
             optimiser.tell(masks, problem.score(masks))
 
@@ -397,5 +386,5 @@ def close_run(run: OpenRun) -> SearchResult:
         save(problem.task.inherit(architecture), run.folder.best)
     draw_pictures(run.folder.pictures, run.rows, result)
     files.write_file(run.folder.history, to_csv(run.rows))
-    run.write(result=result.to_dict(), ended=now())
+    run.write(result=result.to_record(), ended=now())
     return result

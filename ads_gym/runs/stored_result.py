@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ads_gym import files
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.store import StoredEvaluator
 from ads_gym.problem import Problem
 from ads_gym.runs.comparison import compare
@@ -32,7 +33,11 @@ def stored_result(
     if identity.unnamed:
         return None
     if manifest.result is not None and manifest.budget == evaluations:
-        return SearchResult.from_dict(folder.path, manifest.result, manifest.ended or manifest.began)
+        with files.naming(folder.manifest, "manifest of a run"):
+            result = SearchResult.from_record(folder.path, manifest.result, manifest.ended or manifest.began)
+            if (result.architecture.config, result.architecture.scope) != (problem.config, problem.topology.scope):
+                raise InvalidValue("its result is of another network.")
+        return result
     if manifest.budget <= evaluations or not files.exists(folder.record):
         return None
     with RunRecord(folder.record) as record:
@@ -43,7 +48,7 @@ def _shorter_result(
     folder: RunFolder, manifest: Manifest, problem: Problem, record: RunRecord, evaluations: int, seed: int
 ) -> SearchResult | None:
     """The result of a run of fewer evaluations, from the first rows of a longer one; None if it has not come so far."""
-    rows = record.history(problem.evaluator.fingerprint)
+    rows = record.history(problem.evaluator.fingerprint, problem.topology)
     episodes, stopped_by = _end(rows, folder, manifest, evaluations)
     if stopped_by is None:
         return None
@@ -75,5 +80,5 @@ def _end(rows: Sequence[Row], folder: RunFolder, manifest: Manifest, evaluations
         return (episodes, StoppedBy.EVALUATIONS) if episodes < most else (most, StoppedBy.EPISODES)
     if manifest.result is None or not rows:
         return 0, None
-    whole = SearchResult.from_dict(folder.path, manifest.result, manifest.began)
+    whole = manifest.result
     return (most, StoppedBy.EPISODES) if whole.episodes >= most else (whole.episodes, whole.stopped_by)

@@ -1,18 +1,16 @@
 """How a task lies on disk: task.json beside supernet.safetensors. Reading runs no code and imports no torch."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.spec import DataSpec
-from ads_gym.errors import DamagedFile, InvalidValue
-from ads_gym.files import exists, is_file, naming, read_json, to_json, write_files
+from ads_gym.files import exists, is_file, write_files
+from ads_gym.records import Format, Name, Text, record
+from ads_gym.tasks.training_record import TrainingRecord
 
-FORMAT = "ads-gym task"
-FORMAT_VERSION = 1
 PACKAGED = Path(__file__).parents[1] / "weights"  # tasks whose supernets ship with ads-gym: NAME.json, NAME.safetensors
 
 
@@ -34,13 +32,18 @@ def task_files(folder: Path, name: str) -> TaskFiles:
     return TaskFiles(folder / "task.json", folder / "supernet.safetensors")
 
 
-class Description(NamedTuple):
+@record
+class Description:
     """What task.json holds."""
 
-    name: str
+    name: Name
     config: DenseNetConfig
     data: DataSpec
-    record: Mapping[str, Any]  # recipe, spread, versions: as the training wrote them
+    record: TrainingRecord
+    data_from_here: Text | None = None  # the way from the task's folder to a user's own data
+
+
+TASK = Format("ads-gym task", 1, "task", Description)
 
 
 def read_description(path: Path) -> Description:
@@ -49,32 +52,21 @@ def read_description(path: Path) -> Description:
     Raises:
         NotFound, DamagedFile, StorageError: no such file, none of a task, or one that may not be read; each names it.
     """
-    values = read_json(path, FORMAT, FORMAT_VERSION, "task")
-    with naming(path, "task"):
-        name, record = values.get("name"), values.get("record")
-        if not isinstance(name, str) or not isinstance(record, dict):
-            raise DamagedFile(f"'name' should be a string and 'record' an object, got {name!r:.40} and {record!r:.40}.")
-        config, data = DenseNetConfig.from_dict(values.get("config")), DataSpec.from_dict(values.get("data"))
-    return Description(name, config, _moved(data, path.parent, values.get("data_from_here")), record)
+    found = TASK.read(path)
+    return replace(found, data=_moved(found.data, path.parent, found.data_from_here))
 
 
 def write_task(folder: Path, description: Description, weights: bytes) -> None:
     """Writes both files, each of them whole or not at all; never one task's description beside another's weights.
 
     Raises:
-        InvalidValue: a record that JSON cannot hold.
         StorageError: no space or no permission; a task that was there before is still there.
     """
-    name, config, data, record = description
-    values: dict[str, Any] = {"name": name, "config": config.to_dict(), "data": data.to_dict(), "record": dict(record)}
-    if data.path is not None:
-        values["data_from_here"] = _path_from(folder, data.path)
-    try:
-        text = to_json(FORMAT, FORMAT_VERSION, values)
-    except InvalidValue as error:
-        raise InvalidValue(f"the record of task {name!r} cannot be stored: {error}") from error
-    files = task_files(folder, name)
-    write_files({files.weights: weights, files.description: text + "\n"})
+    data = description.data.path
+    way = None if data is None else _path_from(folder, data)
+    files = task_files(folder, description.name)
+    text = TASK.text(replace(description, data_from_here=way)) + "\n"
+    write_files({files.weights: weights, files.description: text})
 
 
 def _path_from(folder: Path, path: Path) -> str | None:
@@ -85,9 +77,9 @@ def _path_from(folder: Path, path: Path) -> str | None:
         return None
 
 
-def _moved(data: DataSpec, folder: Path, way: Any) -> DataSpec:
+def _moved(data: DataSpec, folder: Path, way: str | None) -> DataSpec:
     """`data`, found again where task and data were moved together."""
-    if data.path is None or not isinstance(way, str) or exists(data.path):
+    if data.path is None or way is None or exists(data.path):
         return data
     place = Path(os.path.normpath(folder / way))
     return replace(data, source=str(place)) if exists(place) else data

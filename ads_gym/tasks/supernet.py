@@ -6,19 +6,20 @@ where it is needed, and planted tasks never need it.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import SOURCES, DataSpec, Split
-from ads_gym.errors import DamagedFile, InvalidValue, NotFound, unknown_name
+from ads_gym.errors import InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.files import exists, file_errors, is_file, resolve
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED
 from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
+from ads_gym.tasks.training_record import TrainingRecord
 from ads_gym.topology import Scope
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class SupernetTask(Task):
         config: of the supernet.
         data: which images, and how they are divided.
         folder: where its files are.
-        record: how the supernet was trained and how its inherited accuracies spread, as JSON holds it.
+        record: how the supernet was trained, and how its inherited accuracies spread.
         data_root: where named data sets lie; None = `$ADS_GYM_DATA`, or a folder of this program.
     """
 
@@ -47,7 +48,7 @@ class SupernetTask(Task):
     config: DenseNetConfig
     data: DataSpec
     folder: Path
-    record: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    record: TrainingRecord = TrainingRecord()  # noqa: RUF009 - it is frozen
     data_root: Path | None = None
     has_network: ClassVar[bool] = True
 
@@ -122,18 +123,11 @@ class SupernetTask(Task):
         Raises:
             NotFound, DamagedFile: no weights, or not those of `config`.
         """
-        import torch
-
         from ads_gym.nets.densenet import DenseNet, uninitialised
+        from ads_gym.nets.tensorfile import load_weights
 
-        weights = self.state_dict()
         network = uninitialised(lambda device: DenseNet(self.config, device))
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise DamagedFile(f"{self.files.weights} does not fit task {self.name!r}: {error}") from error
-        if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-            raise DamagedFile(f"{self.files.weights} has weights that are no numbers (NaN or infinite).")
+        load_weights(network, self.state_dict(), self.files.weights)
         return network.eval()
 
     def inherit(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
@@ -198,7 +192,7 @@ def save_task(
     config: DenseNetConfig,
     data: DataSpec,
     state_dict: "Mapping[str, Tensor]",
-    record: Mapping[str, Any],
+    record: TrainingRecord = TrainingRecord(),  # noqa: B008 - it is frozen
 ) -> SupernetTask:
     """Writes task.json and supernet.safetensors, whole or not at all, and gives the task that they are.
 
@@ -209,7 +203,6 @@ def save_task(
         state_dict: the supernet's.
 
     Raises:
-        InvalidValue: a record that JSON cannot hold.
         StorageError: no space or no permission; a task that was there before is still there.
     """
     from ads_gym.nets.tensorfile import to_safetensors

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import InstanceOf
 from threadpoolctl import ThreadpoolController
 
-from ads_gym.agents.base import Optimiser, check_numbers, check_whole
+from ads_gym.agents.base import Masks, NotNegative, Optimiser
 from ads_gym.agents.bayes.acquisition import maximise_acquisition
 from ads_gym.agents.bayes.surrogate import GaussianProcess
 from ads_gym.problem import Problem, Scored
+from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
 
 Floats = NDArray[np.float64]
@@ -37,20 +39,19 @@ class Bayes(Optimiser):
         InvalidValue: an option out of range.
     """
 
+    @checked
     def __init__(
         self,
-        problem: Problem,
+        problem: InstanceOf[Problem],
         *,
-        seed: int | np.random.Generator = 0,
-        batch_size: int = 8,
-        warmup: int = 32,
-        kappa: float = 3.0,
-        starts: int = 8,
-        kick: int = 4,
+        seed: Seed | np.random.Generator = 0,
+        batch_size: Masks = 8,
+        warmup: Masks = 32,
+        kappa: NotNegative = 3.0,
+        starts: Masks = 8,
+        kick: Masks = 4,
     ) -> None:
         super().__init__(problem, seed=seed)
-        check_whole(1, batch_size=batch_size, warmup=warmup, starts=starts, kick=kick)
-        check_numbers(kappa=kappa)
         self.batch_size = batch_size
         self._warmup, self._kappa, self._starts = warmup, kappa, starts
         self._kick = min(kick, problem.topology.size)

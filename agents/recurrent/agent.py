@@ -5,54 +5,42 @@ finite and the reward comes last, so a discount would only weigh the cost agains
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ads_gym import files
-from ads_gym.agents.base import check_numbers, check_whole, initial_logit
+from ads_gym.agents.base import AtLeastTwo, initial_logit
 from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, step_input
 from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
 from ads_gym.agents.recurrent.rollout import Episode, Rollout, StepInput, keep_is_legal
-from ads_gym.agents.recurrent.saving import read_policy, write_policy
-from ads_gym.errors import DamagedFile, InvalidValue, unknown_name
+from ads_gym.agents.recurrent.saving import PolicyRecord, read_policy, write_policy
+from ads_gym.errors import unknown_name
+from ads_gym.limits import MAX_GROWTH, MAX_MASKS
+from ads_gym.nets.tensorfile import load_weights
+from ads_gym.records import Seed, checked, record
 from ads_gym.topology import UNDECIDED, BoolArray
 
 PolicyState = tuple[NDArray[Any], ...]  # of `predict`: hidden [n, H], cell [n, H], decisions int8 [n, E]
 
 
-@dataclass(frozen=True)
+@record
 class RecurrentConfig(PolicyGradientConfig):
     """Settings of `Recurrent`, besides those of its updates."""
 
-    warmup: int = 32  # random masks that are scored before the first episode
-    batch_size: int = 8  # episodes between updates
-    hidden_size: int = 32  # units of the LSTM
-    initial_keep: float = 0.5  # probability of KEEP at first, unless the MACs limit allows less
-    min_probability: float = 0.01  # of an action
-    elites: int = 5  # best masks that are imitated; 0: none
-
-    MINIMA: ClassVar[dict[str, int]] = {"batch_size": 2, "n_epochs": 1, "hidden_size": 1, "warmup": 0, "elites": 0}
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name in self.MINIMA:
-                check_whole(self.MINIMA[name], **{name: value})
-            elif name != "exact_cost":
-                check_numbers(**{name: value})
-            elif not isinstance(value, bool):
-                raise InvalidValue(f"{name} must be true or false, got {value!r}.")
-        if not (0 < self.initial_keep < 1 and self.min_probability < 0.5 and self.decay_batches > 0):
-            raise InvalidValue(
-                "initial_keep must lie between 0 and 1, min_probability below 0.5, decay_batches above 0; got "
-                f"{self.initial_keep!r}, {self.min_probability!r}, {self.decay_batches!r}."
-            )
+    warmup: Annotated[int, Field(ge=0, le=MAX_MASKS)] = 32  # random masks that are scored before the first episode
+    batch_size: AtLeastTwo = 8  # episodes between updates
+    hidden_size: Annotated[int, Field(ge=1, le=MAX_GROWTH)] = 32  # units of the LSTM
+    initial_keep: Annotated[float, Field(gt=0, lt=1)] = 0.5  # probability of KEEP at first, unless MACs allow less
+    min_probability: Annotated[float, Field(ge=0, lt=0.5)] = 0.01  # of an action
+    elites: Annotated[int, Field(ge=0, le=MAX_MASKS)] = 5  # best masks that are imitated; 0: none
 
 
 class Recurrent:
@@ -74,7 +62,8 @@ class Recurrent:
     observation = "matrix"
     Config: ClassVar[type[RecurrentConfig]] = RecurrentConfig
 
-    def __init__(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], *, seed: int = 0, **options: Any) -> None:
+    @checked
+    def __init__(self, env: Any, *, seed: Seed = 0, **options: Any) -> None:
         known = {field.name for field in fields(self.Config)}
         for name in options:
             if name not in known:
@@ -150,7 +139,7 @@ class Recurrent:
         Raises:
             StorageError: no space or no permission.
         """
-        write_policy(path, self.problem, {"seed": self.seed, "options": asdict(self.config)}, self.policy)
+        write_policy(path, PolicyRecord(self.problem.topology, self.seed, asdict(self.config)), self.policy)
 
     @classmethod
     def load(cls, path: str | Path, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Self:
@@ -164,13 +153,10 @@ class Recurrent:
             NotFound, DamagedFile: no such policy, or files that cannot be used.
             InvalidValue: an environment with other skip connections.
         """
-        settings, weights = read_policy(path, Rollout(env).problem)
+        stored, weights = read_policy(path, Rollout(env).problem.topology)
         with files.naming(str(path), "policy"):
-            agent = cls(env, seed=settings["seed"], **settings["options"])
-            try:
-                agent.policy.load_state_dict(weights)
-            except RuntimeError as error:
-                raise DamagedFile("its weights are of another policy.") from error
+            agent = cls(env, seed=stored.seed, **stored.options)
+            load_weights(agent.policy, weights, files.resolve(path))
         return agent
 
     @torch.no_grad()

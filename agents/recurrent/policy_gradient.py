@@ -6,32 +6,33 @@ of a batch are its first columns, and the best masks follow.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ads_gym.agents.base import Epochs, NotNegative, Positive
 from ads_gym.agents.recurrent.policy import EpisodeBatch, RecurrentPolicy, episode_batch
 from ads_gym.agents.recurrent.rollout import Episode
 from ads_gym.problem import Problem
+from ads_gym.records import record
 from ads_gym.topology import UNDECIDED, BoolArray
 
 MIN_STD = 1e-4  # of returns: smaller differences give no signal
 STD_DECAY = 0.99  # a batch: near the end all returns are alike, and their noise must not be scaled up
 
 
-@dataclass(frozen=True)
+@record
 class PolicyGradientConfig:
     """Settings of `PolicyGradient`."""
 
-    n_epochs: int = 4  # Adam steps on each batch
-    clip_range: float = 0.2  # largest difference of a probability ratio from 1 that still has a gradient
-    logit_learning_rate: float = 0.03  # of Adam, for the logits
-    learning_rate: float = 0.003  # of Adam, for all other weights
-    decay_batches: float = 256.0  # batches after which both learning rates are down to 1/sqrt(2)
-    imitation: float = 1.0  # weight of the cross-entropy on the best masks
+    n_epochs: Epochs = 4  # Adam steps on each batch
+    clip_range: NotNegative = 0.2  # largest difference of a probability ratio from 1 that still has a gradient
+    logit_learning_rate: NotNegative = 0.03  # of Adam, for the logits
+    learning_rate: NotNegative = 0.003  # of Adam, for all other weights
+    decay_batches: Positive = 256.0  # batches after which both learning rates are down to 1/sqrt(2)
+    imitation: NotNegative = 1.0  # weight of the cross-entropy on the best masks
     exact_cost: bool = True  # take the known cost out of the returns, and add its exact gradient
 
 

@@ -1,46 +1,49 @@
 """Write and read a trained policy: settings as JSON, weights as safetensors."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ads_gym import files
-from ads_gym.errors import DamagedFile, InvalidValue
-from ads_gym.problem import Problem
+from ads_gym.errors import InvalidValue
+from ads_gym.nets.tensorfile import read_safetensors, to_safetensors
+from ads_gym.records import Format, JsonObject, Seed, record
 from ads_gym.topology import Topology
 
-FORMAT, VERSION = "ads-gym policy", 1
+
+@record
+class PolicyRecord:
+    """What is written of a policy beside its weights."""
+
+    topology: Topology  # the skip connections that it decides
+    seed: Seed
+    options: JsonObject  # of the agent
 
 
-def write_policy(path: str | Path, problem: Problem, settings: Mapping[str, Any], policy: nn.Module) -> None:
+POLICY = Format("ads-gym policy", 1, "policy", PolicyRecord)
+
+
+def write_policy(path: str | Path, settings: PolicyRecord, policy: nn.Module) -> None:
     """Write `path`.json and `path`.safetensors.
 
     Args:
         path: without an ending.
-        problem: whose skip connections the policy decides; they are written with it.
-        settings: of the agent, as JSON can hold them.
+        settings: of the agent.
         policy: whose weights are written.
 
     Raises:
         StorageError: no space or no permission.
     """
     description, weights = _paths(path)
-    topology = {"blocks": list(problem.topology.blocks), "scope": str(problem.topology.scope)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
-    text = files.to_json(FORMAT, VERSION, {"topology": topology, **settings})
-    files.write_files({weights: save(tensors), description: text + "\n"})
+    files.write_files({weights: to_safetensors(policy.state_dict()), description: POLICY.text(settings) + "\n"})
 
 
-def read_policy(path: str | Path, problem: Problem) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_policy(path: str | Path, topology: Topology) -> tuple[PolicyRecord, dict[str, Tensor]]:
     """Return the settings and weights that `write_policy` wrote.
 
     Args:
         path: as it was written to.
-        problem: for which the policy will be used.
+        topology: for which the policy will be used.
 
     Raises:
         NotFound, StorageError: one of the files is missing, or may not be read.
@@ -48,28 +51,13 @@ def read_policy(path: str | Path, problem: Problem) -> tuple[dict[str, Any], dic
         InvalidValue: the policy decides other skip connections.
     """
     description, weights = _paths(path)
-    settings = files.read_json(description, FORMAT, VERSION, "policy")
-    with files.naming(description, "policy"):
-        topology = _topology(settings)
-    if topology != problem.topology:
+    stored = POLICY.read(description)
+    if stored.topology != topology:
         raise InvalidValue(
-            f"the policy {description} decides scope '{topology.scope}' of blocks {topology.blocks}, the environment "
-            f"scope '{problem.topology.scope}' of blocks {problem.topology.blocks}: give one with the same."
+            f"the policy {description} decides scope '{stored.topology.scope}' of blocks {stored.topology.blocks}, the "
+            f"environment scope '{topology.scope}' of blocks {topology.blocks}: give one with the same."
         )
-    try:
-        return settings, load(files.read_bytes(weights, "policy"))
-    except SafetensorError as error:
-        raise DamagedFile(f"{weights} is damaged ({error}).") from error
-
-
-def _topology(settings: Mapping[str, Any]) -> Topology:
-    """Return the topology of a policy; a file that lacks something is a ValueError."""
-    try:
-        if not isinstance(settings["seed"], int) or not isinstance(settings["options"], dict):
-            raise TypeError("seed and options have other types.")
-        return Topology(tuple(settings["topology"]["blocks"]), settings["topology"]["scope"])
-    except (KeyError, TypeError) as error:
-        raise InvalidValue(f"it lacks something: {error}.") from error
+    return stored, read_safetensors(weights, "policy")
 
 
 def _paths(path: str | Path) -> tuple[Path, Path]:

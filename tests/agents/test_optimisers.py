@@ -111,7 +111,7 @@ def test_no_whole_mask_is_right_where_decisions_are_given_at_random(optimiser):
 )
 def test_options_out_of_range_are_refused(optimiser, options):
     ((name, value),) = options.items()
-    with pytest.raises(InvalidValue, match=f"{name} must be a .*number .*got {value!r}"):
+    with pytest.raises(InvalidValue, match=f"{name} should be .*got {value!r}"):
         optimiser(make_problem("planted-20"), **options)
 
 

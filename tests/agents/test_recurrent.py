@@ -147,13 +147,13 @@ def test_given_decisions_of_many_lengths():
     ("options", "kind", "words"),
     [
         ({"warmpu": 3}, UnknownName, "Did you mean 'warmup'"),
-        ({"batch_size": 1}, InvalidValue, "batch_size must be a whole number of at least 2, got 1"),
+        ({"batch_size": 1}, InvalidValue, "batch_size should be greater than or equal to 2, got 1"),
         ({"n_epochs": 1.5}, InvalidValue, "n_epochs"),
-        ({"learning_rate": "fast"}, InvalidValue, "learning_rate must be a number"),
-        ({"learning_rate": float("nan")}, InvalidValue, "learning_rate must be a number"),
-        ({"initial_keep": 1.0}, InvalidValue, "initial_keep must lie between 0 and 1"),
-        ({"min_probability": 0.5}, InvalidValue, "min_probability below 0.5"),
-        ({"exact_cost": 1}, InvalidValue, "exact_cost must be true or false"),
+        ({"learning_rate": "fast"}, InvalidValue, "learning_rate should be a valid number"),
+        ({"learning_rate": float("nan")}, InvalidValue, "learning_rate should be a finite number"),
+        ({"initial_keep": 1.0}, InvalidValue, "initial_keep should be less than 1"),
+        ({"min_probability": 0.5}, InvalidValue, "min_probability should be less than 0.5"),
+        ({"exact_cost": 1}, InvalidValue, "exact_cost should be a valid boolean"),
     ],
 )
 @pytest.mark.parametrize("policy", POLICIES)

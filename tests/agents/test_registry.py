@@ -5,7 +5,6 @@ import functools
 import numpy as np
 import pytest
 
-from ads_gym.agents.base import check_numbers, check_whole
 from ads_gym.agents.registry import Kind, LoadedAgent, agent_names, find_agent, parse_options
 from ads_gym.errors import InvalidValue, MissingPackage, NotFound, UnknownName
 
@@ -192,17 +191,3 @@ def test_options_from_the_command_line():
     for wrong in (["rate"], ["=3"], ["a b=3"], ["rate=1", "rate=2"]):
         with pytest.raises(InvalidValue):
             parse_options(wrong)
-
-
-def test_ranges_of_options():
-    check_whole(1, starts=1, kick=np.int64(5))
-    check_numbers(kappa=0, imitation=np.float32(0.5))
-    check_numbers(0, rate=1e-9)
-    for wrong in (0, 1.0, True, "1", None):
-        with pytest.raises(InvalidValue, match="starts must be a whole number of at least 1"):
-            check_whole(1, starts=wrong)
-    for wrong in (-1, float("nan"), float("inf"), "1", None, False):
-        with pytest.raises(InvalidValue, match="kappa must be a number of at least 0"):
-            check_numbers(kappa=wrong)
-    with pytest.raises(InvalidValue, match="rate must be a number above 0, got 0"):
-        check_numbers(0, rate=0)

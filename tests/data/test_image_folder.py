@@ -10,6 +10,7 @@ from ads_gym.data.custom import load_custom
 from ads_gym.data.splits import DataSpec, Split, default_spec, load_splits
 from ads_gym.data.stratify import stratified
 from ads_gym.errors import InvalidValue
+from ads_gym.records import to_values
 
 
 def picture(path, value=100, width=6, height=6):
@@ -155,12 +156,12 @@ def test_a_class_that_is_missing_in_a_split_is_named(tmp_path):
 
 def test_stored_specs_of_before_keep_their_splits(tmp_path):
     """Else what trained an older supernet would be among the images that score it."""
-    values = default_spec("digits").to_dict() | {"source": str(tmp_path / "x.npz"), "valid": 10, "test": 10}
+    values = to_values(default_spec("digits")) | {"source": str(tmp_path / "x.npz"), "valid": 10, "test": 10}
     del values["stratify"]
     values["calibration"] = 10
     images = np.arange(60, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(60) % 3)
-    splits = load_splits(DataSpec.from_dict(values))
+    splits = load_splits(DataSpec(**values))
     order = np.random.RandomState([0, 0]).permutation(60)
     assert splits[Split.VALID].images[:, 0, 0, 0].tolist() == sorted(order[:10])
     assert splits[Split.TEST].images[:, 0, 0, 0].tolist() == sorted(order[10:20])

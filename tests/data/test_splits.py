@@ -1,5 +1,6 @@
 """Splits, digits, and a user's own images: .npz files and folders of class folders."""
 
+import json
 import os
 import pickle
 import tempfile
@@ -24,6 +25,7 @@ from ads_gym.data.splits import (
     network_input,
 )
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError, UnknownName
+from ads_gym.records import Format
 
 
 def numbered_images(n, height=9, width=7):
@@ -333,10 +335,11 @@ def test_numbers_out_of_range(wrong):
 
 def test_spec_as_json():
     spec = DataSpec("cifar10", 100, 50, None, calibration=10, seed=3, size=16)
-    assert DataSpec.from_dict(spec.to_dict()) == spec
-    for wrong in ({}, None, spec.to_dict() | {"extra": 1}, spec.to_dict() | {"valid": "many"}):
-        with pytest.raises(DamagedFile):
-            DataSpec.from_dict(wrong)
+    form = Format("spec", 1, "spec", DataSpec)
+    assert form.parse(form.text(spec), "here") == spec
+    for change in ({"valid": None}, {"extra": 1}, {"valid": "many"}):
+        with pytest.raises(DamagedFile, match=next(iter(change))):
+            form.parse(json.dumps(json.loads(form.text(spec)) | change), "here")
 
 
 def test_network_input_is_fixed_and_spans_minus_one_to_one():

@@ -197,7 +197,7 @@ def real_task(tmp_path_factory):
     config = DenseNetConfig((3, 2), growth=2, stem_channels=3, image_shape=(1, 8, 8))
     data = DataSpec("digits", train=None, valid=500, test=None, calibration=100)
     folder = tmp_path_factory.mktemp("task")
-    save_task(folder, "small", config, data, DenseNet(config).state_dict(), {})
+    save_task(folder, "small", config, data, DenseNet(config).state_dict())
     return str(folder)
 
 

@@ -105,9 +105,9 @@ def test_neighbours_share_work(measured):
     assert neighbours < random < 1.5  # statistics by source: all of a source's slices, so one mask may cost more
 
 
-@pytest.mark.parametrize("masks", [0, -1, 100_001])
+@pytest.mark.parametrize("masks", [0, -1, 2**16 + 1])
 def test_a_number_of_masks_out_of_range_is_refused(masks):
-    with pytest.raises(InvalidValue, match=f"masks must lie between 1 and 100,000, got {masks}"):
+    with pytest.raises(InvalidValue, match=rf"masks should be .*, got {masks}"):
         measure(masks=masks)
 
 

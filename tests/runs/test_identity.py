@@ -298,7 +298,7 @@ def test_a_smaller_budget_is_answered_from_the_first_rows(place, agent):
     search(agent, 64, run="long")
     shorter, alone = search(agent, 8, run="long"), search(agent, 8, run="short")
     assert shorter.stored is not None and shorter.stored.evaluations == 64 and alone.stored is None
-    assert shorter.to_dict() == alone.to_dict()
+    assert shorter.to_record() == alone.to_record()
     assert search(agent, 64, run="long").evaluations == 64  # which is what the folder still is
 
 
@@ -315,7 +315,7 @@ def stubborn(env, seed):
 @pytest.mark.parametrize("shorter", [2, 3, 4, 5])
 def test_a_smaller_budget_may_end_by_episodes(place, shorter):
     search(stubborn, 6, run="long")
-    assert search(stubborn, shorter, run="long").to_dict() == search(stubborn, shorter, run="short").to_dict()
+    assert search(stubborn, shorter, run="long").to_record() == search(stubborn, shorter, run="short").to_record()
 
 
 def test_a_killed_longer_run_answers_for_what_it_has(place):
@@ -391,7 +391,7 @@ def test_a_run_on_a_shared_store_has_all_in_its_own_record(place):
         assert len(store) >= 6  # with dense and chain
     (place / "shared.sqlite").unlink()
     stored = ads_gym.search("digits", "random", 4, device="cpu", run="second", progress=False)
-    assert stored.stored is not None and stored.to_dict() == second.to_dict()
+    assert stored.stored is not None and stored.to_record() == second.to_record()
     assert ads_gym.search("digits", "random", 5, device="cpu", run="second", progress=False).evaluations == 5
     assert untimed(alone.folder)
 
@@ -489,7 +489,7 @@ def test_a_set_aside_folder_can_be_read(place):
     search(evaluations=5, run="r")
     shutil.copytree(place / "r", place / "copy")
     search(evaluations=5, run="r", restart=True)
-    assert search(evaluations=5, run="r-before-1").to_dict() == search(evaluations=5, run="copy").to_dict()
+    assert search(evaluations=5, run="r-before-1").to_record() == search(evaluations=5, run="copy").to_record()
 
 
 # What a reviewer broke
@@ -627,8 +627,8 @@ class Annealed:
 
 def test_no_schedule_depends_on_the_budget(place):
     search(Annealed, 40, run="long")
-    assert search(Annealed, 8, run="long").to_dict() == search(Annealed, 8, run="short").to_dict()
-    assert search(Annealed, 40, run="short").to_dict() == search(Annealed, 40, run="long").to_dict()
+    assert search(Annealed, 8, run="long").to_record() == search(Annealed, 8, run="short").to_record()
+    assert search(Annealed, 40, run="short").to_record() == search(Annealed, 40, run="long").to_record()
 
 
 def test_an_option_of_one_is_not_true(place):

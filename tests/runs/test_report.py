@@ -119,7 +119,7 @@ def test_pictures_are_written(rows, result, tmp_path):
 
 def test_a_result_reads_back(result):
     stored = Stored("2024-05-06T07:08:09+00:00", 200)
-    assert SearchResult.from_dict(result.folder, result.to_dict(), stored.date) == replace(result, stored=stored)
+    assert SearchResult.from_record(result.folder, result.to_record(), stored.date) == replace(result, stored=stored)
 
 
 def test_a_stored_result_says_so_with_date_and_size(result):

@@ -11,12 +11,14 @@ from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
 from ads_gym.files import locked
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
+from ads_gym.nets.recipe import Recipe
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import SparseDenseNet
 from ads_gym.runs import retraining
 from ads_gym.runs.folder import Manifest, RunFolder, now
 from ads_gym.runs.retraining import retrain
 from ads_gym.tasks import Task, save_task
+from ads_gym.tasks.training_record import TrainingRecord
 
 
 def write_manifest(folder, task):
@@ -120,7 +122,9 @@ def test_other_images_or_weights_are_another_retraining(run, tmp_path, inherit):
     def make(weights, images):
         np.savez(data, images=images, labels=np.arange(60) % 2)
         torch.manual_seed(weights)
-        save_task(tmp_path / "task", "t", config, spec, DenseNet(config).state_dict(), {"recipe": {"batch_size": 8}})
+        save_task(
+            tmp_path / "task", "t", config, spec, DenseNet(config).state_dict(), TrainingRecord(Recipe(batch_size=8))
+        )
         return retrain(run, epochs=1, seeds=1, inherit=inherit, device="cpu").folder
 
     write_manifest(run, tmp_path / "task")
@@ -143,6 +147,11 @@ def test_two_retrainings_at_once(run):
 def test_a_report_says_what_it_was_computed_from(run):
     report = retrain(run, epochs=1, seeds=1, device="cpu")
     values = json.loads((report.folder / "report.json").read_text())
-    assert (values["format"], values["version"]) == ("ads-gym retraining", 1)
-    assert Architecture.from_json(values["architecture"]) == Architecture.read(run / "best.json")
-    assert values["weights"] is None and len(values["data"]) == 3
+    assert (values["format"], values["version"]) == ("ads-gym retraining", 2)
+    sources, best = values["sources"], Architecture.read(run / "best.json")
+    assert sources["architecture"]["mask"] == "".join("01"[bit] for bit in best.mask.astype(int))
+    assert sources["weights"] is None and len(sources["data"]) == 3
+    values["sources"]["data"][0] = "other"
+    (report.folder / "report.json").write_text(json.dumps(values))
+    with pytest.raises(DamagedFile, match="another retraining"):
+        retrain(run, epochs=1, seeds=1, device="cpu")
