@@ -163,7 +163,7 @@ def _errors_of(what: str, path: str) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError as error:
         raise InvalidValue(f"the {what} {path} cannot be used any more: {error}") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _HELD:
             raise StorageError(f"the {what} {path} is held by another program; try again later ({error}).") from error

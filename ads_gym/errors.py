@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from gymnasium import error
 
+MAX_SHOWN = 100  # characters of what was got
+
 
 class AdsGymError(Exception):
     """The common base: catch this to catch whatever ads_gym raises on purpose."""
@@ -53,6 +55,6 @@ class ResetNeeded(AdsGymError, error.ResetNeeded):
 def unknown_name(what: str, got: object, known: Iterable[str]) -> UnknownName:
     """The error for a wrong name: says what was got, the nearest right name, and all of them."""
     names = sorted(map(str, known))  # members of a StrEnum would show their repr
-    near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(got)[:MAX_SHOWN], names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownName(f"unknown {what} {got!r}.{hint} Known: {', '.join(names)}.")
+    return UnknownName(f"unknown {what} {got!r:.{MAX_SHOWN}}.{hint} Known: {', '.join(names)}.")

@@ -223,8 +223,11 @@ def parse_json(content: bytes | str) -> Any:
     Raises:
         DamagedFile: no such JSON.
     """
+    if len(content) > limits.MAX_JSON_BYTES:
+        raise DamagedFile(f"it is no JSON that is read: it has more than {limits.MAX_JSON_BYTES:,} characters.")
     try:
-        return from_json(content, allow_inf_nan=False)
+        as_bytes = content.encode(errors="surrogatepass") if isinstance(content, str) else content
+        return from_json(as_bytes, allow_inf_nan=False)
     except ValueError as error:
         raise DamagedFile(f"it is not JSON ({error}).") from error
 

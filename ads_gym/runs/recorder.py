@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from ads_gym.errors import BudgetExhausted, InvalidValue
+from ads_gym.errors import BudgetExhausted, InvalidValue, unknown_name
 from ads_gym.evaluators.base import EvaluatorWrapper, Metrics
 from ads_gym.problem import Problem
 from ads_gym.runs.record import Row, RunRecord
@@ -25,6 +25,10 @@ class StoppedBy(StrEnum):
     EVALUATIONS = "evaluations"  # they are spent
     EPISODES = "episodes"  # 20 times as many, most of which repeated masks
     AGENT = "agent"  # it returned before the budget was spent
+
+    @classmethod
+    def _missing_(cls, value: object) -> "StoppedBy":
+        raise unknown_name("end of a run", value, list(cls))
 
 
 class RunWarning(UserWarning):
