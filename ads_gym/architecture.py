@@ -4,14 +4,14 @@ numpy only: whoever plays on planted rewards needs no torch.
 """
 
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.choices import Choice
+from ads_gym.errors import InvalidValue
 from ads_gym.files import naming, resolve
 from ads_gym.limits import (
     MAX_CLASSES,
@@ -25,16 +25,12 @@ from ads_gym.records import Format, record
 from ads_gym.topology import Blocks, BoolArray, Scope, ScopeName, Topology
 
 
-class Stem(StrEnum):
+class Stem(Choice, what="stem"):
     """How images become the first feature map."""
 
     CONV3 = "conv3"  # 3x3 convolution, stride 1: small images
     CONV3_STRIDE2 = "conv3-stride2"  # 3x3 convolution, stride 2
     CONV7_POOL = "conv7-pool"  # 7x7 convolution stride 2, BatchNorm, ReLU, 3x3 max pool stride 2: ImageNet
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Stem":
-        raise unknown_name("stem", value, list(cls))
 
 
 class Block(NamedTuple):

@@ -41,7 +41,8 @@ class Database:
     """
 
     def __init__(self, path: str | Path, schema: Schema) -> None:
-        self.path, self._schema = path if path == IN_MEMORY else str(files.resolve(path)), schema
+        is_in_memory = isinstance(path, str) and path == IN_MEMORY
+        self.path, self._schema = IN_MEMORY if is_in_memory else str(files.resolve(path)), schema
         with self.errors():
             if self.path == IN_MEMORY:
                 self.connection = _connect(IN_MEMORY)
@@ -161,6 +162,8 @@ def _errors_of(what: str, path: str) -> Iterator[None]:
     """Turn errors of SQLite and of the file system into one line that says what to do."""
     try:
         yield
+    except (sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
+        raise InvalidValue(f"the {what} {path} cannot hold this: {error}. Nothing was stored.") from error
     except sqlite3.ProgrammingError as error:
         raise InvalidValue(f"the {what} {path} cannot be used any more: {error}") from error
     except (sqlite3.Error, UnicodeDecodeError) as error:

@@ -5,24 +5,26 @@ import torch
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 
 
-def resolve_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
     """The device of a name: "cpu", "cuda", "cuda:1", or "auto" (CUDA where there is one, else the CPU).
 
     Raises:
         InvalidValue: no such kind of device.
         DeviceUnavailable: this machine has no such device.
     """
+    if not isinstance(name, str | torch.device):
+        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r:.80}.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}.") from error
+    except (RuntimeError, ValueError) as error:
+        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r:.80}.") from error
     if device.type not in ("cpu", "cuda"):
-        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}.")
+        raise InvalidValue(f"a device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r:.80}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceUnavailable(
-            f"device {name!r} was asked for, and this machine has {torch.cuda.device_count()} CUDA devices: "
+            f"device {str(name)!r:.80} was asked for, and this machine has {torch.cuda.device_count()} CUDA devices: "
             "use --device cpu, or 'auto' for whatever there is."
         )
     return device

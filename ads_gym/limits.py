@@ -37,7 +37,8 @@ MAX_ENVIRONMENTS = 2**16  # of one vector environment
 MAX_COST_WEIGHT = 100.0
 
 # Files
-MAX_JSON_BYTES = 2**24  # before it is parsed
+MAX_JSON_BYTES = 2**22  # before it is parsed
+MAX_OPTION = 2**17  # characters of one option of an agent on the command line
 MAX_TENSORS_BYTES = 2**35  # of weights
 MAX_IMAGE_BYTES = 2**28  # of one image file, or one idx file unpacked
 MAX_TEXT = 4_096  # characters of a name, a path, an entry

@@ -107,7 +107,7 @@ def find_reward(reward: str | Reward) -> Reward:
     if callable(reward):
         return reward
     if not isinstance(reward, str):
-        raise InvalidValue(f"a reward is a name, 'module:name' or a function of metrics, got {reward!r}.")
+        raise InvalidValue(f"a reward is a name, 'module:name' or a function of metrics, got {reward!r:.80}.")
     if ":" in reward:
         found = import_object(reward, "reward")
         if not callable(found):
@@ -131,5 +131,5 @@ def check_cost_weight(weight: object) -> float | str:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(weight, bool | np.bool_) or not 0 <= number <= MAX_COST_WEIGHT:
-        raise InvalidValue(f"a cost weight is a number from 0 to {MAX_COST_WEIGHT:g} or 'even', got {weight!r}.")
+        raise InvalidValue(f"a cost weight is a number from 0 to {MAX_COST_WEIGHT:g} or 'even', got {weight!r:.80}.")
     return number

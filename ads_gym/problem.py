@@ -95,23 +95,29 @@ class Problem:
 
     def fits(self, masks: Any) -> BoolArray:
         """Return bool [...]: which of masks [..., E] are within the MACs limit."""
-        return np.asarray(np.asarray(masks, dtype=np.int64) @ self.cost.connection_macs <= self.room)
+        bits = self.topology.as_masks(masks).astype(np.int64)
+        return np.asarray(bits @ self.cost.connection_macs <= self.room)
 
-    def project(self, mask: BoolArray, rng: np.random.Generator) -> BoolArray:
+    @checked
+    def project(self, mask: Any, rng: np.random.Generator) -> BoolArray:
         """Return `mask` bool [E] made to fit the limit, by dropping kept connections uniformly at random until it does.
 
         A mask that fits is returned as it is. (Dropping them in their order would spend the limit on the first block.)
         """
-        order = rng.permutation(np.flatnonzero(mask))
+        kept = self.topology.as_masks(mask)
+        if kept.ndim != 1:
+            raise InvalidValue(f"a mask has {self.topology.size} bits, got shape {kept.shape}.")
+        order = rng.permutation(np.flatnonzero(kept))
         macs = self.cost.connection_macs
-        excess = int(mask @ macs) - self.room
+        excess = int(kept @ macs) - self.room
         if excess <= 0:
-            return mask
+            return kept
         dropped = 1 + int(np.searchsorted(np.cumsum(macs[order]), excess))
-        projected = mask.copy()
+        projected = kept.copy()
         projected[order[:dropped]] = False
         return projected
 
+    @checked
     def sample(self, rng: np.random.Generator) -> BoolArray:
         """Draw a random mask bool [E] that fits: a density uniform in [0, 1] first, then the bits, then `project`.
 
@@ -198,10 +204,10 @@ def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
     least = -(-cost.least_macs * 10_000 // cost.dense_macs) / 10_000  # rounded up: what the message names must work
     expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
     if isinstance(max_macs, bool) or not isinstance(max_macs, int | float | np.integer | np.floating):
-        raise InvalidValue(f"{expected}; got {max_macs!r}.")
+        raise InvalidValue(f"{expected}; got {max_macs!r:.80}.")
     share = float(max_macs) if -2 < max_macs < 2 else math.inf  # an int may be too large for a float
     if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
-        raise InvalidValue(f"{expected}; got {max_macs!r}.")
+        raise InvalidValue(f"{expected}; got {max_macs!r:.80}.")
     limit = int(share * cost.dense_macs) + 1
     while limit / cost.dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
         limit -= 1
@@ -229,7 +235,8 @@ def _check_spec(evaluator: object, task: Task, scope: Scope) -> str | BaseEvalua
         return PlantedEvaluator(task.config, scope, kind, int(seed))
     if ":" not in evaluator:
         raise InvalidValue(
-            f"an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got {evaluator!r}."
+            "an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got "
+            f"{evaluator!r:.80}."
         )
     return evaluator
 

@@ -32,7 +32,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 Text = Annotated[str, Field(max_length=limits.MAX_TEXT)]
-Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_TEXT)]
+Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_TEXT, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]  # is shown
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=limits.MAX_SEED)]
@@ -223,6 +223,8 @@ def parse_json(content: bytes | str) -> Any:
     Raises:
         DamagedFile: no such JSON.
     """
+    if not isinstance(content, str | bytes):
+        raise InvalidValue(f"JSON is text or bytes, got {content!r:.80}.")
     if len(content) > limits.MAX_JSON_BYTES:
         raise DamagedFile(f"it is no JSON that is read: it has more than {limits.MAX_JSON_BYTES:,} characters.")
     try:

@@ -5,11 +5,13 @@ import platform
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
@@ -17,23 +19,25 @@ from ads_gym.data.images import ImageSet, network_input
 from ads_gym.data.splits import DataSpec, Split, calibration_images, load_splits
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
-from ads_gym.evaluators.base import Evaluator
+from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.files import is_file, locked, read_bytes, resolve
-from ads_gym.limits import MAX_TENSORS_BYTES, check_memory
+from ads_gym.limits import MAX_ENTRIES, MAX_TENSORS_BYTES, check_memory
 from ads_gym.nets.cost import CostTable, training_bytes
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
 from ads_gym.nets.tensorfile import load_weights, read_state_dict
 from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
+from ads_gym.records import Name, Seed, checked, record
 from ads_gym.tasks import SupernetTask, save_task
 from ads_gym.tasks.training_record import GivenWeights, SpreadRow, TrainingRecord
 from ads_gym.topology import Topology
 
+Masks = Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
 SPREAD_COSTS = (1.0, 0.9, 0.7, 0.5, 0.3, 0.0)  # relative costs; 0 is the chain
 
 
-@dataclass(frozen=True)
+@record
 class SupernetSettings:
     """What a supernet is made of, and how.
 
@@ -58,10 +62,11 @@ class SupernetSettings:
         return GivenWeights(self.weights.name, hashlib.sha256(content).hexdigest()[:16])
 
 
+@checked
 def train_supernet(
     settings: SupernetSettings,
     folder: Path | str,
-    name: str,
+    name: Name,
     *,
     replace_task: bool = False,
     device: str = "auto",
@@ -179,8 +184,9 @@ def _make(
     return task
 
 
+@checked
 def spread(
-    evaluator: Evaluator, masks_per_row: int = 16, seed: int = 0, progress: Callable[[int], None] | None = None
+    evaluator: BaseEvaluator, masks_per_row: Masks = 16, seed: Seed = 0, progress: Callable[[int], None] | None = None
 ) -> list[SpreadRow]:
     """The quality of a supernet: how inherited metrics fall, and how much masks of one cost differ.
 

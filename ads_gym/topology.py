@@ -5,7 +5,7 @@ Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2). nump
 """
 
 from collections.abc import Iterator
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.choices import Choice
+from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_BLOCKS, MAX_CONNECTIONS, MAX_LAYERS
 from ads_gym.records import record
 
@@ -22,15 +23,11 @@ Int8Array = NDArray[np.int8]
 IntArray = NDArray[np.int64]
 
 
-class Scope(StrEnum):
+class Scope(Choice, what="scope"):
     """Which destinations have skip connections that are decided about."""
 
     LAYERS = "layers"  # layers only
     ALL = "all"  # block outputs (transitions and the classifier) too
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Scope":
-        raise unknown_name("scope", value, list(cls))
 
 
 class Action(IntEnum):
@@ -144,6 +141,11 @@ class Topology:
             )
         return array
 
+    def as_masks(self, masks: Any) -> BoolArray:
+        """`check_masks`, where an array of bools of the right length was most likely checked before."""
+        is_mask = isinstance(masks, np.ndarray) and masks.dtype == np.bool_ and masks.shape[-1:] == (self.size,)
+        return masks if is_mask else self.check_masks(masks)
+
     def check_decisions(self, decisions: Any) -> Int8Array:
         """Return `decisions` as int8[..., E] with 1 kept, 0 dropped, -1 undecided.
 
@@ -169,8 +171,13 @@ class Topology:
 
         Args:
             decisions: [..., E], a mask or partial decisions (1 kept, 0 dropped, -1 undecided).
+
+        Raises:
+            InvalidValue: another shape or type.
         """
         bits = _as_array("decisions", decisions)
+        if bits.dtype.kind not in "biu" or bits.shape[-1:] != (self.size,):
+            raise InvalidValue(f"decisions are integers [..., {self.size}], got {bits.dtype} {list(bits.shape)}.")
         matrix = np.broadcast_to(self._fixed, (*bits.shape[:-1], *self._fixed.shape)).copy()
         matrix[..., self.connections[:, 0], self.connections[:, 1], self.connections[:, 2]] = bits
         return matrix
@@ -190,8 +197,15 @@ class Topology:
         return bits.astype(np.int8)
 
     def key(self, mask: BoolArray) -> bytes:
-        """A mask as the bytes under which it is stored."""
-        return np.packbits(mask).tobytes()
+        """A mask as the bytes under which it is stored.
+
+        Raises:
+            InvalidValue: no bools or integers.
+        """
+        try:
+            return np.packbits(mask).tobytes()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidValue(f"a mask holds bools, got {mask!r:.80}.") from error
 
     def is_key(self, key: bytes) -> bool:
         """Whether these bytes are what `key` makes of some mask."""
@@ -199,7 +213,13 @@ class Topology:
         return len(key) == (self.size + spare) // 8 and not key[-1] & ((1 << spare) - 1)
 
     def mask(self, key: bytes) -> BoolArray:
-        """The mask of a key: the inverse of `key`."""
+        """The mask of a key: the inverse of `key`.
+
+        Raises:
+            InvalidValue: no key of this topology.
+        """
+        if not isinstance(key, bytes) or not self.is_key(key):
+            raise InvalidValue(f"a key is the bytes that `Topology.key` makes of a mask, got {key!r:.80}.")
         return np.unpackbits(np.frombuffer(key, np.uint8), count=self.size).astype(np.bool_)
 
     def dense(self) -> BoolArray:
@@ -225,5 +245,5 @@ def _as_array(what: str, values: Any) -> NDArray[Any]:
     """
     try:
         return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # RuntimeError: a tensor with a gradient
         raise InvalidValue(f"{what} should be one array, got {values!r:.60}: {error}.") from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import InstanceOf
 
-from ads_gym.agents.base import AtLeastTwo, Epochs, Optimiser, Positive, initial_logit
+from ads_gym.agents.base import AtLeastTwo, Epochs, Masks, Optimiser, Positive, initial_logit
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
@@ -58,7 +58,8 @@ class Bernoulli(Optimiser):
     def _logits_size(self) -> int:
         return self.problem.topology.size
 
-    def ask(self, n: int) -> BoolArray:
+    @checked
+    def ask(self, n: Masks) -> BoolArray:
         """Draw n masks bool [n, E], projected to the MACs limit."""
         masks = self.rng.random((n, self.problem.topology.size)) < sigmoid(self.logits)
         return np.stack([self.problem.project(mask, self.rng) for mask in masks])

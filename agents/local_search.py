@@ -44,7 +44,8 @@ class LocalSearch(Optimiser):
         self._search = self._run()
         self._next = next(self._search)
 
-    def ask(self, n: int) -> BoolArray:
+    @checked
+    def ask(self, n: Masks) -> BoolArray:
         """Return one mask bool [1, E]: which is next depends on its score."""
         return self._next[None]
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ads_gym.agents.base import Optimiser
+from ads_gym.agents.base import Masks, Optimiser
 from ads_gym.problem import Scored
+from ads_gym.records import checked
 from ads_gym.topology import BoolArray
 
 
@@ -14,7 +15,8 @@ class RandomSearch(Optimiser):
 
     batch_size = 32
 
-    def ask(self, n: int) -> BoolArray:
+    @checked
+    def ask(self, n: Masks) -> BoolArray:
         """Return n masks bool [n, E] of `Problem.sample`."""
         return np.stack([self.problem.sample(self.rng) for _ in range(n)])
 

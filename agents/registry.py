@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ads_gym.errors import DamagedFile, InvalidValue, MissingPackage, NotFound, UnknownName, unknown_name
 from ads_gym.imports import import_object, object_name
-from ads_gym.limits import MAX_ENVIRONMENTS
+from ads_gym.limits import MAX_ENVIRONMENTS, MAX_OPTION
 from ads_gym.records import check, parse_json
 
 GROUP = "ads_gym.agents"  # of entry points
@@ -114,7 +114,9 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or not key.isidentifier():
-            raise InvalidValue(f"an agent's option looks like key=value, got {pair!r}.")
+            raise InvalidValue(f"an agent's option looks like key=value, got {pair!r:.80}.")
+        if len(value) > MAX_OPTION:
+            raise InvalidValue(f"option {key!r} has {len(value):,} characters, and {MAX_OPTION:,} are the most.")
         if key in options:
             raise InvalidValue(f"option {key!r} is given twice.")
         try:

@@ -192,4 +192,4 @@ def _check_device(agent: str, device: object) -> None:
     try:
         torch.device(device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError) as error:
-        raise InvalidValue(f"option device of agent {agent} must be auto, cpu or cuda, got {device!r}.") from error
+        raise InvalidValue(f"option device of agent {agent} must be auto, cpu or cuda, got {device!r:.80}.") from error

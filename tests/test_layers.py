@@ -24,6 +24,7 @@ LAYERS = [  # of modules and packages, from the top; a layer imports from those 
     {"files"},
     {"limits"},
     {"imports"},
+    {"choices"},
     {"errors"},
 ]
 LEVEL = {name: -level for level, names in enumerate(LAYERS) for name in names}

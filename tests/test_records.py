@@ -161,9 +161,9 @@ def test_what_json_cannot_hold_is_no_part_of_a_record(value):
 
 
 def test_a_file_larger_than_any_record_is_not_parsed(tmp_path, monkeypatch):
-    (tmp_path / "x.json").write_bytes(b" " * (2**24 + 1))
+    (tmp_path / "x.json").write_bytes(b" " * (2**22 + 1))
     monkeypatch.setattr("ads_gym.records.parse_json", lambda content: pytest.fail("parsed"))
-    with pytest.raises(DamagedFile, match="16,777,217 bytes"):
+    with pytest.raises(DamagedFile, match="4,194,305 bytes"):
         FORM.read(tmp_path / "x.json")
     with pytest.raises(NotFound, match="there is no thing"):
         FORM.read(tmp_path / "y.json")

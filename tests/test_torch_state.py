@@ -18,6 +18,7 @@ from torch.backends import cuda, cudnn, mkldnn
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import Split
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.folded import fold
@@ -330,7 +331,7 @@ def test_settings_are_restored_after_an_error():
         with pytest.raises(TypeError):
             evaluator.evaluate_checked(np.array([[None]]), 1)
         evaluator._labels = evaluator._labels[:3]
-        with pytest.raises(RuntimeError):
+        with pytest.raises(InvalidValue):
             evaluator.evaluate(masks_of(evaluator))
         assert state() == before
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from ads_gym.cli.app import PROGRAM_OPTIONS, app
+from ads_gym.cli.app import PROGRAM_OPTIONS, app, one_line
 from ads_gym.cli.latency import latency
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
@@ -47,4 +47,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     """One line, without the source line that Python would show."""
-    print(f"Warning: {message}", file=sys.stderr)
+    print(f"Warning: {one_line(message)}", file=sys.stderr)

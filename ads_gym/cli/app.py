@@ -27,7 +27,7 @@ class Program(TyperGroup):
             if ctx.params["debug"]:
                 traceback.print_exception(error)
             else:
-                print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+                print(f"Error: {one_line(error)}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             print("Interrupted. Nothing recorded is lost: the same command goes on from there.", file=sys.stderr)
@@ -40,6 +40,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def one_line(message: object) -> str:
+    """A message without line breaks, and without characters that would steer the terminal: names may hold them."""
+    text = " ".join(str(message).split())
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _print_version(wanted: bool) -> None:

@@ -110,7 +110,9 @@ def _blocks(text: str | None) -> tuple[int, ...] | None:
     try:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise InvalidValue(f"--blocks are whole numbers with commas between, such as 6,6,6; got {text!r}.") from error
+        raise InvalidValue(
+            f"--blocks are whole numbers with commas between, such as 6,6,6; got {text!r:.80}."
+        ) from error
 
 
 def _stem(stride: int | None) -> Stem | None:

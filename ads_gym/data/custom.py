@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ads_gym.data.image_folder import class_folders, read_image_folder
-from ads_gym.data.images import ImageSet, resize
+from ads_gym.data.images import ImageSet, Pixels, resize
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound
-from ads_gym.files import exists, is_folder, opened
+from ads_gym.files import exists, is_folder, opened, resolve
 from ads_gym.limits import MAX_CLASSES, MAX_DATA_MEMORY, MAX_PIXELS, MAX_TENSORS_BYTES, check_memory
+from ads_gym.records import checked
 
 NPZ_FORM = "an .npz with 'images' (uint8 [n, h, w] or [n, h, w, c]) and 'labels' (int [n], classes from 0)"
 
 
-def load_custom(path: Path, size: int | None = None) -> ImageSet:
+@checked
+def load_custom(path: str | Path, size: Pixels | None = None) -> ImageSet:
     """All images of an .npz file or of a folder of class folders, in the order of the file, or of the sorted paths.
 
     Args:
@@ -32,12 +34,13 @@ def load_custom(path: Path, size: int | None = None) -> ImageSet:
         InvalidValue: images or labels that no network can be trained on.
         StorageError: a file or folder that may not be read.
     """
+    path = resolve(path)
     if is_folder(path):
         images, labels = read_image_folder(path, size)
     elif exists(path):
         images, labels = _read_npz(path)
     else:
-        raise NotFound(f"there is no data at {path.absolute()}: expected {NPZ_FORM}, or a folder of class folders.")
+        raise NotFound(f"there is no data at {path}: expected {NPZ_FORM}, or a folder of class folders.")
     _check_labels(labels, len(images), path)
     if size is not None:
         n, channels = images.shape[:2]

@@ -2,12 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
-from ads_gym.records import record
+from ads_gym.limits import MAX_IMAGES, MAX_PIXELS
+from ads_gym.records import checked, record
+
+Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 
 
 @record
@@ -48,7 +54,8 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same on another device."""
-        return ImageSet(self.images.to(device), self.labels.to(device))
+        where = resolve_device(device)
+        return ImageSet(self.images.to(where), self.labels.to(where))
 
     @property
     def digest(self) -> str:
@@ -59,19 +66,35 @@ class ImageSet:
         return found.hexdigest()[:16]
 
     def take(self, indices: Tensor | Sequence[int]) -> "ImageSet":
-        """A copy of the images at `indices`, int [m], in that order."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+        """A copy of the images at `indices`, int [m], in that order.
+
+        Raises:
+            InvalidValue: no such indices.
+        """
+        try:
+            chosen = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+            fits = chosen.ndim == 1 and bool(((chosen >= 0) & (chosen < len(self))).all())
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            fits = False
+        if not fits:
+            raise InvalidValue(
+                f"indices of images are whole numbers [m] from 0 to {len(self) - 1}, got {indices!r:.80}."
+            )
         return ImageSet(self.images[chosen], self.labels[chosen])
 
 
+@checked
 def network_input(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """What networks read: uint8 images [n, c, h, w] as `dtype` in [-1, 1]; fixed, no statistics of the data in it."""
     return images.to(dtype) / 127.5 - 1
 
 
-def resize(images: Tensor, size: int, chunk: int = 1000) -> Tensor:
+@checked
+def resize(images: Tensor, size: Pixels, chunk: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1000) -> Tensor:
     """uint8 [n, c, h, w] as uint8 [n, c, size, size]: bilinear, antialiased, squeezed if not square."""
-    if images.shape[-2:] == (size, size):
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise InvalidValue(f"images are uint8 [n, c, h, w], got {images.dtype} {list(images.shape)}.")
+    if images.shape[-2:] == (size, size) or not len(images):
         return images
     resized = [
         torch.nn.functional.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)

@@ -40,5 +40,5 @@ def tasks_home() -> Path:
 
 def find_data_root(data_root: Path | str | None = None) -> Path:
     """The folder with the data sets: `data_root`, else `$ADS_GYM_DATA`, else `data` under `home()`."""
-    given = data_root or os.environ.get(DATA_VARIABLE)
-    return resolve(given) if given else home() / "data"
+    given = os.environ.get(DATA_VARIABLE) if data_root is None else data_root
+    return home() / "data" if given is None or (isinstance(given, str) and not given) else resolve(given)

@@ -1,28 +1,23 @@
 """Which data a task has and how it is divided: a small record. Imports no torch."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from ads_gym.errors import unknown_name
+from ads_gym.choices import Choice
 from ads_gym.limits import MAX_IMAGES, MAX_PIXELS
 from ads_gym.records import Name, Seed, record
 
 SOURCES = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
 
-class Split(StrEnum):
+class Split(Choice, what="split"):
     """What images are used for."""
 
     TRAIN = "train"  # trains and calibrates
     VALID = "valid"  # rewards and chooses
     TEST = "test"  # read once, at the end
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Split":
-        raise unknown_name("split", value, list(cls))
 
 
 Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]

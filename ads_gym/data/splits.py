@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ads_gym.data.custom import class_names, load_custom
 from ads_gym.data.datasets import KNOWN, Parts, load_named
-from ads_gym.data.images import ImageSet, network_input, resize
+from ads_gym.data.images import ImageSet, Pixels, network_input, resize
 from ads_gym.data.paths import find_data_root
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.data.stratify import stratified
 from ads_gym.errors import InvalidValue, NotFound, unknown_name
 from ads_gym.files import exists, file_errors, resolve
+from ads_gym.records import Name, Seed, checked
 
 __all__ = [
     "DataSpec",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 
+@checked
 def load_splits(
     spec: DataSpec, data_root: Path | str | None = None, download: bool = False
 ) -> Mapping[Split, ImageSet]:
@@ -114,6 +116,7 @@ def _choose(pool: ImageSet, candidates: NDArray[np.int64], count: int | None, sp
     return pool.take(np.sort(candidates[:count]).tolist())
 
 
+@checked
 def kept_splits(spec: DataSpec, data_root: Path | str | None = None) -> Mapping[Split, ImageSet]:
     """`load_splits`, read once in a process: many environments share one copy. Leave the tensors as they are."""
     if spec.path is None:
@@ -122,11 +125,13 @@ def kept_splits(spec: DataSpec, data_root: Path | str | None = None) -> Mapping[
     return _kept(spec, root, _stamp(_find_custom(spec, data_root)))
 
 
+@checked
 def calibration_images(spec: DataSpec, train: ImageSet) -> ImageSet:
     """The images of TRAIN on which BatchNorm statistics are estimated: the first of a seeded permutation."""
     return train.take(_permutation(spec.seed, 4, len(train))[: spec.calibration].tolist())
 
 
+@checked
 def describe(spec: DataSpec, data_root: Path | str | None = None) -> tuple[tuple[int, int, int], int]:
     """((channels, height, width) in pixels, number of classes); custom data are read for it.
 
@@ -141,7 +146,10 @@ def describe(spec: DataSpec, data_root: Path | str | None = None) -> tuple[tuple
     return data.image_shape, int(data.labels.max()) + 1
 
 
-def default_spec(source: str, size: int | None = None, seed: int = 0, data_root: Path | str | None = None) -> DataSpec:
+@checked
+def default_spec(
+    source: Name, size: Pixels | None = None, seed: Seed = 0, data_root: Path | str | None = None
+) -> DataSpec:
     """The preset splits of a source. Custom data are read for it, and divided 60 : 20 : 20, class by class.
 
     Args:

@@ -19,6 +19,7 @@ from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
+from ads_gym.records import Count, check
 from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope
 
@@ -214,7 +215,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         problem: Problem | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+        if render_mode is not None and str(render_mode) not in self.metadata["render_modes"]:
             raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         settings: dict[str, Any] = {
@@ -225,6 +226,8 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             "store": store,
         }
         settings |= {"reward": reward, "cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}
+        if problem is not None and not isinstance(problem, Problem):
+            raise InvalidValue(f"problem should be a Problem, got {problem!r:.80}.")
         self.problem = problem = _make_problem(settings) if problem is None else _alone(problem, settings)
         self.config, self.cost, self.topology = problem.config, problem.cost, problem.topology
         self.macs_limit = problem.macs_limit
@@ -253,7 +256,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         Raises:
             UnknownName, InvalidValue: another option, or bits that an episode cannot start from.
         """
-        super().reset(seed=seed)
+        super().reset(seed=check(seed, Count | None, "seed"))
         self._episode = Episode(self.rules, self._given(options))
         observation = self.observer(self._episode, self.problem.objective.cost_weight)
         info = self._info(self._episode, np.full(self.rules.slots, UNDECIDED, np.int8), 0)
@@ -337,13 +340,13 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
 
     def _given(self, options: Mapping[str, Any] | None) -> Int8Array | None:
         """Return the decisions int8[E] in `options`, or None."""
-        if not options:
+        if options is None:
             return None
         check_options(options)
         for name in options:
             if name != "decided":
                 raise unknown_name("reset option", name, ["decided"])
-        return self.rules.check_initial(options["decided"])
+        return self.rules.check_initial(options["decided"]) if options else None
 
     def _started(self) -> Episode:
         """Return the episode, which may be over."""
@@ -369,7 +372,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
                     bits = array.tolist() if array.shape == (self.rules.slots,) else []
                 if bits and min(bits) >= 0 and max(bits) <= 1:
                     return bits
-        except ValueError:  # a ragged sequence
+        except (ValueError, TypeError, RuntimeError, OverflowError):  # a ragged sequence, a tensor with a gradient
             pass
         entries = "one integer" if self._is_single else f"{self.rules.slots} integers"
         raise InvalidValue(

@@ -5,26 +5,22 @@ Shapes: E skip connections, S slots (the bits of one action).
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.choices import Choice
+from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
 from ads_gym.topology import UNDECIDED, Int8Array
 
 
-class Decision(StrEnum):
+class Decision(Choice, what="decision"):
     """How many skip connections one action decides."""
 
     CONNECTION = "connection"  # one skip connection
     LAYER = "layer"  # all skip connections into one destination
     NETWORK = "network"  # all skip connections
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Decision":
-        raise unknown_name("decision", value, list(cls))
 
 
 class Step(NamedTuple):

@@ -4,31 +4,26 @@ An observer makes the observation of one episode. A display makes those of many,
 Shapes: E skip connections, B blocks, N nodes (most layers in a block + 2), n episodes, S slots. numpy only.
 """
 
-from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ads_gym.choices import Choice
 from ads_gym.envs.episode import Episode, Rules
 from ads_gym.envs.vector_episodes import Episodes, StepResults
-from ads_gym.errors import unknown_name
 from ads_gym.limits import MAX_COST_WEIGHT
 from ads_gym.topology import UNDECIDED, Int8Array, IntArray
 
 FLAT_EXTRAS = 6  # numbers of a flat observation behind the two vectors of E
 
 
-class Observation(StrEnum):
+class Observation(Choice, what="observation"):
     """Form of the observation."""
 
     MATRIX = "matrix"
     FLAT = "flat"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Observation":
-        raise unknown_name("observation", value, list(cls))
 
 
 class Observer(Protocol):

@@ -49,7 +49,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self, num_envs: int = 1, *, autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP, **keywords: Any
     ) -> None:
         modes = [mode.value for mode in AutoresetMode]
-        if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
+        if not isinstance(autoreset_mode, AutoresetMode) and str(autoreset_mode) not in modes:
             raise unknown_name("autoreset mode", autoreset_mode, modes)
         self.template = template = DenseNetSparsifyEnv(**keywords)
         self.num_envs = check(num_envs, Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)], "num_envs")
@@ -239,7 +239,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             array = np.asarray(actions)
             if array.dtype.kind in "iub" and array.shape == shape and not (array >> 1).any():  # 2, 3, -1 leave bits
                 return array.reshape(self.num_envs, -1)
-        except ValueError:  # a ragged sequence
+        except (ValueError, TypeError, RuntimeError, OverflowError):  # a ragged sequence, a tensor with a gradient
             pass
         raise InvalidValue(
             f"with decision '{self.template.rules.decision}' the actions of {self.num_envs} environments are integers "

@@ -5,13 +5,13 @@ For tests, as an identity environment is: an agent that learns does so here in s
 
 import hashlib
 import json
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.choices import Choice
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
 from ads_gym.nets.cost import CostTable
 from ads_gym.records import Seed, checked
@@ -20,16 +20,12 @@ from ads_gym.topology import BoolArray, IntArray, Scope
 CONTEXT_BITS = 3  # of kind "given": how many leading bits the others depend on and nobody is scored for
 
 
-class Kind(StrEnum):
+class Kind(Choice, what="kind of planted evaluator"):
     """What the right bit of a skip connection depends on."""
 
     LINEAR = "linear"  # on nothing: each has its own
     PAIRWISE = "pairwise"  # every second one's flips with an earlier bit of the same mask
     GIVEN = "given"  # all but the first three flip with one of the first three, which are free of credit
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Kind":
-        raise unknown_name("kind of planted evaluator", value, list(cls))
 
 
 class PlantedEvaluator(BaseEvaluator):

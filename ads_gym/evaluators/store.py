@@ -1,7 +1,6 @@
 """Persistent store of evaluations in SQLite: metrics are committed before they are returned."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Self
@@ -9,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from ads_gym.database import IN_MEMORY, Database, Schema
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC, Evaluator, EvaluatorWrapper, Metrics
 from ads_gym.topology import BoolArray
 
@@ -53,7 +53,13 @@ class EvaluationStore:
         self.path = self.database.path
 
     def read(self, fingerprint: str, masks: Iterable[bytes]) -> dict[bytes, Metrics]:
-        """Return the metrics of those masks (as `Topology.key` writes them) that are stored."""
+        """Return the metrics of those masks (as `Topology.key` writes them) that are stored.
+
+        Raises:
+            InvalidValue: no keys.
+        """
+        if not isinstance(masks, Iterable):
+            raise InvalidValue(f"masks are keys of `Topology.key`, got {masks!r:.80}.")
         found = {}
         for mask in masks:
             for row in self.database.rows(_SELECT, (fingerprint, mask)):
@@ -61,7 +67,11 @@ class EvaluationStore:
         return found
 
     def add(self, fingerprint: str, metrics: Mapping[bytes, Metrics]) -> dict[bytes, Metrics]:
-        """Commit metrics by mask, all or none, and return what is now stored: what was there first stands."""
+        """Commit metrics by mask, all or none, and return what is now stored: what was there first stands.
+
+        Raises:
+            InvalidValue: no metrics by keys of `Topology.key`, or metrics beyond all limits.
+        """
         with self.database.transaction() as connection:
             insert_metrics(connection, fingerprint, metrics)
         return self.read(fingerprint, metrics)
@@ -86,7 +96,10 @@ class EvaluationStore:
 
 def insert_metrics(connection: Connection, fingerprint: str, metrics: Mapping[bytes, Metrics]) -> None:
     """Insert metrics by mask within a transaction; a mask that is stored already stays as it is."""
-    connection.executemany(_INSERT, [(fingerprint, mask, *astuple(values)) for mask, values in metrics.items()])
+    for mask, values in metrics.items() if isinstance(metrics, Mapping) else [(None, metrics)]:
+        if not isinstance(mask, bytes) or not isinstance(values, Metrics):
+            raise InvalidValue(f"a store holds Metrics by the key of a mask, got {values!r:.80} by {mask!r:.40}.")
+    connection.executemany(_INSERT, [(fingerprint, mask, *vars(values).values()) for mask, values in metrics.items()])
 
 
 class StoredEvaluator(EvaluatorWrapper):

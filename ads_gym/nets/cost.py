@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ads_gym.architecture import Architecture, DenseNetConfig, Stem
 from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_MACS
-from ads_gym.records import checked
+from ads_gym.records import Number, checked
 from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName, Topology
 
 FLOAT32 = 4  # bytes
@@ -59,11 +59,15 @@ class CostTable:
 
     def macs(self, masks: Any) -> IntArray:
         """int64[...]: MACs of masks [..., E] for one image."""
-        return self.least_macs + np.asarray(masks, dtype=np.int64) @ self.connection_macs
+        return self.least_macs + self._bits(masks) @ self.connection_macs
 
     def parameters(self, masks: Any) -> IntArray:
         """int64[...]: parameters of masks [..., E]."""
-        return self.least_parameters + np.asarray(masks, dtype=np.int64) @ self.connection_parameters
+        return self.least_parameters + self._bits(masks) @ self.connection_parameters
+
+    def _bits(self, masks: Any) -> IntArray:
+        """Masks as int64[..., E]; an `InvalidValue` where they are none."""
+        return self.topology.as_masks(masks).astype(np.int64)
 
     def relative_macs(self, masks: Any) -> NDArray[np.float64]:
         """float64[...]: MACs / dense MACs."""
@@ -73,7 +77,8 @@ class CostTable:
         """float64[...], 0 to 1: (MACs - least in this scope) / (dense - least)."""
         return (self.macs(masks) - self.least_macs) / (self.dense_macs - self.least_macs)
 
-    def random_mask(self, rng: np.random.Generator, relative_cost: float) -> BoolArray:
+    @checked
+    def random_mask(self, rng: np.random.Generator, relative_cost: Number) -> BoolArray:
         """bool[E]: connections kept in random order until the relative cost is as near `relative_cost` as it gets."""
         order = rng.permutation(self.topology.size)
         reached = np.concatenate([[0.0], np.cumsum(self.relative_costs[order])])

@@ -6,19 +6,21 @@ Shapes: n images, c channels, h x w pixels, E skip connections.
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig, Stem
+from ads_gym.errors import InvalidValue
 from ads_gym.limits import check_memory
 from ads_gym.nets.cost import FLOAT32, cost_of, map_bytes
 from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Scope, Topology
 from ads_gym.torch_state import check_process
 
+Device = Literal["cpu", "meta"]
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -82,7 +84,7 @@ class DenseNet(nn.Module):
     """
 
     @checked
-    def __init__(self, config: DenseNetConfig, device: str = "cpu") -> None:
+    def __init__(self, config: DenseNetConfig, device: Device = "cpu") -> None:
         super().__init__()
         self.config = config
         in_channels = [sum(widths) for widths in source_widths(config)]
@@ -96,7 +98,11 @@ class DenseNet(nn.Module):
             mask: bool[E] of `Topology(config.blocks, scope)`; a dropped connection contributes nothing (its channels
                 are zero after BatchNorm and ReLU). None keeps all.
             scope: of the mask.
+
+        Raises:
+            InvalidValue: other images than the network reads, or a mask of another topology.
         """
+        check_input(images, self.config)
         gates = self._gates(mask, scope, images)
         x = images
         for child in self.features:
@@ -112,6 +118,10 @@ class DenseNet(nn.Module):
         if mask is None:
             yield from itertools.repeat(None)
             return
+        topology = Topology(self.config.blocks, scope)
+        mask = topology.check_masks(mask)
+        if mask.ndim != 1:
+            raise InvalidValue(f"a mask has {topology.size} bits, got shape {mask.shape}.")
         for sources, widths in zip(kept_sources(self.config, mask, scope), source_widths(self.config), strict=True):
             bits = torch.zeros(len(widths), dtype=like.dtype, device="cpu")
             bits[list(sources)] = 1
@@ -150,7 +160,7 @@ def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "c
     return features, classifier
 
 
-def uninitialised(build: Callable[[str], Network]) -> Network:
+def uninitialised(build: Callable[[Device], Network]) -> Network:
     """A network on the CPU whose weights are still to be loaded; draws no random numbers.
 
     Args:
@@ -168,6 +178,19 @@ def uninitialised(build: Callable[[str], Network]) -> Network:
         }
         network.load_state_dict(empty, assign=True)  # `to_empty` would import a second's worth of torch
         return network
+
+
+def check_input(images: Tensor, config: DenseNetConfig) -> None:
+    """Check that a network of this config can read images.
+
+    Raises:
+        InvalidValue: no floating tensor [n, c, h, w] of as many channels.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != config.image_shape[0]:
+        got = list(images.shape) if isinstance(images, Tensor) else f"{images!r:.80}"
+        raise InvalidValue(f"the network reads float images [n, {config.image_shape[0]}, h, w], got {got}.")
+    if not images.is_floating_point():
+        raise InvalidValue(f"the network reads images scaled to [-1, 1] (network_input), got {images.dtype}.")
 
 
 def _options(device: str) -> dict[str, Any]:

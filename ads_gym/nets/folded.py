@@ -18,23 +18,10 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ads_gym.errors import InvalidValue
-from ads_gym.nets.densenet import Layer, Transition
+from ads_gym.nets.densenet import Layer, Transition, check_input
 from ads_gym.nets.layout import in_chunks, memory_format
 from ads_gym.nets.sparse import SparseDenseNet
-
-
-def fold(network: SparseDenseNet) -> "FoldedDenseNet":
-    """Return a network without BatchNorm that gives the logits of `network` in eval mode, up to rounding.
-
-    It is for inference only: it has no trainable parameters and no train mode, and reads images of the config's size
-    only. `network` is not changed. `torch.compile` and `torch.export` accept the result.
-
-    Args:
-        network: sparse or dense (all bits of its mask set); its device and dtype are kept. For half precision convert
-            it first, then fold: a bound can be too large a number afterwards.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        return FoldedDenseNet(network)
+from ads_gym.records import checked
 
 
 class FoldedDenseNet(nn.Module):
@@ -72,6 +59,7 @@ class FoldedDenseNet(nn.Module):
         Raises:
             InvalidValue: images of another size than the config's.
         """
+        check_input(images, self.architecture.config)
         if images.shape[1:] != self.architecture.config.image_shape:
             raise InvalidValue(
                 f"a folded network reads images [n, {', '.join(map(str, self.architecture.config.image_shape))}], "
@@ -88,6 +76,21 @@ class FoldedDenseNet(nn.Module):
                 nodes.append(layer(nodes))
             x = output(nodes)
         return cast(Tensor, x)
+
+
+@checked
+def fold(network: SparseDenseNet) -> FoldedDenseNet:
+    """Return a network without BatchNorm that gives the logits of `network` in eval mode, up to rounding.
+
+    It is for inference only: it has no trainable parameters and no train mode, and reads images of the config's size
+    only. `network` is not changed. `torch.compile` and `torch.export` accept the result.
+
+    Args:
+        network: sparse or dense (all bits of its mask set); its device and dtype are kept. For half precision convert
+            it first, then fold: a bound can be too large a number afterwards.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return FoldedDenseNet(network)
 
 
 def _modules(network: SparseDenseNet) -> list[list[nn.Module]]:

@@ -1,13 +1,16 @@
 """Accuracy, soft accuracy (mean probability of the true class) and loss of logits, or of a network on images."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.images import ImageSet, network_input
 from ads_gym.errors import InvalidValue
+from ads_gym.limits import MAX_IMAGES
+from ads_gym.records import checked
 from ads_gym.torch_state import isolated
 
 
@@ -19,8 +22,14 @@ class Score(NamedTuple):
     loss: float  # mean cross-entropy, nats
 
 
+@checked
 def score_logits(logits: Tensor, labels: Tensor) -> Tensor:
     """float64 [3]: accuracy, soft accuracy and loss of logits [n, classes] for labels int64 [n], on their device."""
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype != torch.int64 or not len(labels):
+        raise InvalidValue(
+            f"logits are [n, classes] and labels int64 [n], got {list(logits.shape)} and {labels.dtype} "
+            f"{list(labels.shape)}."
+        )
     log_probabilities = logits.double().log_softmax(dim=1)
     true_class = log_probabilities.gather(1, labels[:, None])
     right = (logits.argmax(dim=1) == labels).double().mean()
@@ -41,7 +50,8 @@ def check_images(images: ImageSet, config: DenseNetConfig) -> None:
         )
 
 
-def measure(network: nn.Module, images: ImageSet, chunk: int = 500) -> Score:
+@checked
+def measure(network: nn.Module, images: ImageSet, chunk: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 500) -> Score:
     """Score a network in eval mode on `images`, on the network's device.
 
     Args:

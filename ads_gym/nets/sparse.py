@@ -13,7 +13,9 @@ from ads_gym.errors import InvalidValue
 from ads_gym.files import resolve, write_files
 from ads_gym.nets.densenet import (
     DenseNet,
+    Device,
     Transition,
+    check_input,
     kept_channels,
     kept_sources,
     modules,
@@ -43,7 +45,7 @@ class SparseDenseNet(nn.Module):
     """
 
     @checked
-    def __init__(self, architecture: InstanceOf[Architecture], device: str = "cpu") -> None:
+    def __init__(self, architecture: InstanceOf[Architecture], device: Device = "cpu") -> None:
         super().__init__()
         self.architecture = architecture
         self.sources = kept_sources(architecture.config, architecture.mask, architecture.scope)
@@ -54,6 +56,7 @@ class SparseDenseNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1]."""
+        check_input(images, self.architecture.config)
         if torch.is_grad_enabled() or any(map(_needs_whole_batch, self.modules())):
             return self._logits(images)
         layout = memory_format(images)

@@ -66,7 +66,13 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def to_safetensors(state_dict: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file of these tensors. (Writing it ourselves gives it the umask's mode.)"""
+    """A safetensors file of these tensors. (Writing it ourselves gives it the umask's mode.)
+
+    Raises:
+        InvalidValue: something else than tensors.
+    """
+    if not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
+        raise InvalidValue("a state dict holds tensors by name.")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     return safetensors.save(tensors, {"format": "pt"})
 

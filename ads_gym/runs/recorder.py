@@ -3,14 +3,14 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from ads_gym.errors import BudgetExhausted, InvalidValue, unknown_name
+from ads_gym.choices import Choice
+from ads_gym.errors import BudgetExhausted, InvalidValue
 from ads_gym.evaluators.base import EvaluatorWrapper, Metrics
 from ads_gym.problem import Problem
 from ads_gym.runs.record import Row, RunRecord
@@ -19,16 +19,12 @@ from ads_gym.topology import BoolArray
 EPISODES_PER_EVALUATION = 20  # so that a policy which only repeats itself ends too
 
 
-class StoppedBy(StrEnum):
+class StoppedBy(Choice, what="end of a run"):
     """Why a run is over."""
 
     EVALUATIONS = "evaluations"  # they are spent
     EPISODES = "episodes"  # 20 times as many, most of which repeated masks
     AGENT = "agent"  # it returned before the budget was spent
-
-    @classmethod
-    def _missing_(cls, value: object) -> "StoppedBy":
-        raise unknown_name("end of a run", value, list(cls))
 
 
 class RunWarning(UserWarning):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
@@ -16,6 +16,7 @@ from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.files import exists, file_errors, is_file, resolve
+from ads_gym.records import Name, checked
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED
 from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from ads_gym.data.images import ImageSet
     from ads_gym.nets.densenet import DenseNet
     from ads_gym.nets.sparse import SparseDenseNet
+
+
+MAX_NAME = 255  # what file systems take
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,12 @@ class SupernetTask(Task):
             InvalidValue: an architecture of another network.
         """
         from ads_gym.data.images import network_input
+        from ads_gym.devices import resolve_device
         from ads_gym.nets.sparse import build_sparse, calibrate
 
-        network = build_sparse(architecture, self.supernet().to(device))
-        calibrate(network, network_input(self.calibration().to(device).images))
+        where = resolve_device(device)
+        network = build_sparse(architecture, self.supernet().to(where))
+        calibrate(network, network_input(self.calibration().to(where).images))
         return network
 
     def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
@@ -186,12 +192,13 @@ def task_names() -> list[TaskEntry]:
     return [*entries, *(TaskEntry(name, "built in", True) for name in PLANTED)]
 
 
+@checked
 def save_task(
     folder: Path | str,
-    name: str,
+    name: Name,
     config: DenseNetConfig,
     data: DataSpec,
-    state_dict: "Mapping[str, Tensor]",
+    state_dict: Mapping[str, Any],
     record: TrainingRecord = TrainingRecord(),  # noqa: B008 - it is frozen
 ) -> SupernetTask:
     """Writes task.json and supernet.safetensors, whole or not at all, and gives the task that they are.
@@ -229,7 +236,8 @@ def _from_folder(folder: Path, name: str, data_root: Path | None) -> SupernetTas
 
 def _is_plain(name: str) -> bool:
     """A name and no path."""
-    return not any(mark in name for mark in ("/", os.sep, "~")) and name not in ("", ".", "..")
+    no_name = name in ("", ".", "..") or len(name) > MAX_NAME or not name.isprintable()
+    return not no_name and not any(mark in name for mark in ("/", os.sep, "~"))
 
 
 def _named_folder(name: str) -> Path:

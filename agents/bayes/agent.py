@@ -60,7 +60,8 @@ class Bayes(Optimiser):
         self._process = GaussianProcess(problem.topology.size)
         self._libraries = ThreadpoolController()  # linear algebra's, of numpy and SciPy
 
-    def ask(self, n: int) -> BoolArray:
+    @checked
+    def ask(self, n: Masks) -> BoolArray:
         """Return masks bool [at most n, E]: random ones first, then maxima of the upper confidence bound."""
         if self._warmup > 0:
             count = min(n, self._warmup)

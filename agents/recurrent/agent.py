@@ -22,10 +22,10 @@ from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, step_input
 from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
 from ads_gym.agents.recurrent.rollout import Episode, Rollout, StepInput, keep_is_legal
 from ads_gym.agents.recurrent.saving import PolicyRecord, read_policy, write_policy
-from ads_gym.errors import unknown_name
-from ads_gym.limits import MAX_GROWTH, MAX_MASKS
+from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.limits import MAX_EVALUATIONS, MAX_GROWTH, MAX_MASKS
 from ads_gym.nets.tensorfile import load_weights
-from ads_gym.records import Seed, checked, record
+from ads_gym.records import Seed, check, checked, record
 from ads_gym.topology import UNDECIDED, BoolArray
 
 PolicyState = tuple[NDArray[Any], ...]  # of `predict`: hidden [n, H], cell [n, H], decisions int8 [n, E]
@@ -83,7 +83,8 @@ class Recurrent:
         self._known: set[bytes] = set()
         self._best: list[tuple[float, BoolArray]] = []
 
-    def learn(self, total_timesteps: int) -> Self:
+    @checked
+    def learn(self, total_timesteps: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)]) -> Self:
         """Train for about `total_timesteps` steps, or until the budget is spent.
 
         A random mask counts as the steps that it takes to play it.
@@ -114,14 +115,19 @@ class Recurrent:
 
         Returns:
             The actions, int64 [n], or [] for a single observation, and the state for the next call.
+
+        Raises:
+            InvalidValue: observations of other skip connections, or a state that no call returned.
         """
         topology = self.problem.topology
         decisions = topology.decisions(observation)
         rows = decisions.reshape(-1, topology.size)
+        check(deterministic, bool, "deterministic")
         if state is None:
             zeros = np.zeros((len(rows), self.config.hidden_size), np.float32)
             state, is_first = (zeros, zeros, rows), np.ones(len(rows), np.bool_)
         else:
+            self._check_state(state, rows.shape)
             is_first = np.zeros(len(rows), np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_)
         hidden, cell = (torch.from_numpy(np.where(is_first[:, None], 0, part)).unsqueeze(0) for part in state[:2])
         previous = np.where(is_first[:, None], np.int8(UNDECIDED), state[2])
@@ -158,6 +164,13 @@ class Recurrent:
             agent = cls(env, seed=stored.seed, **stored.options)
             load_weights(agent.policy, weights, files.resolve(path))
         return agent
+
+    def _check_state(self, state: object, shape: tuple[int, ...]) -> None:
+        """Check that `predict` may have returned a state for so many observations."""
+        size = (shape[0], self.config.hidden_size)
+        shapes = [np.shape(part) for part in state] if isinstance(state, tuple | list) else None
+        if shapes != [size, size, shape]:
+            raise InvalidValue(f"a state is what predict returned for {shape[0]} observations, got {state!r:.80}.")
 
     @torch.no_grad()
     def _choose(self, step: StepInput) -> BoolArray:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_BYTES = 2**25  # of a spoilt JSON text, twice what is read
+MAX_BYTES = 2**23  # of a spoilt JSON text, twice what is read
 SCALARS = [
     *(None, True, False, 0, -1, 1, 2, 255, 2**31, 2**32, 2**63, 2**64, 10**12, 10**30, 10**400, -(10**400)),
     *(0.5, -0.5, 1.5, 1e-320, 1e30, 1e308, float("nan"), float("inf"), float("-inf")),
@@ -66,7 +66,7 @@ def json_values(rng, values):
             parent[rng.choice(["x", "", "name", "__class__", "\0", "x" * 10_000])] = value(rng)
         else:
             times = rng.choice([2, 100, 3_000])
-            parent *= times if times * len(json.dumps(parent)) < MAX_BYTES else 2
+            parent *= times if times * len(json.dumps(values)) < MAX_BYTES else 2
     return values
 
 
