@@ -22,6 +22,7 @@ from ads_gym.data.splits import Split
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import build_sparse
+from ads_gym.records import to_values
 from ads_gym.supernet_training import SPREAD_COSTS, spread
 from ads_gym.tasks import Task
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--data-root")
     args = parser.parse_args()
     task = Task.load(args.task, args.data_root)
-    report = {"record": dict(task.record), "spread": []}
+    report = {"record": to_values(task.record), "spread": []}
     for row in spread(task.evaluator(device="cpu"), args.masks):
         report["spread"].append(asdict(row))
         print(f"cost {row.relative_cost}: accuracy {row.accuracy:.4f} ({row.accuracy_sd:.4f})", flush=True)
