@@ -18,10 +18,9 @@ from ads_gym.limits import (
     MAX_CONNECTIONS,
     MAX_GROWTH,
     MAX_IMAGE_CHANNELS,
-    MAX_PIXELS,
     MAX_STEM_CHANNELS,
 )
-from ads_gym.records import Format, record
+from ads_gym.records import Format, Pixels, record
 from ads_gym.topology import Blocks, BoolArray, Scope, ScopeName, Topology
 
 
@@ -48,7 +47,6 @@ class Block(NamedTuple):
 
 
 StemName = Annotated[Stem, BeforeValidator(Stem)]  # or its value
-Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]  # of one side of an image
 ImageShape = tuple[Annotated[int, Field(ge=1, le=MAX_IMAGE_CHANNELS)], Pixels, Pixels]
 
 
@@ -132,9 +130,7 @@ class Architecture:
         if not isinstance(self.config, DenseNetConfig):
             raise InvalidValue(f"config of an architecture should be a DenseNetConfig, got {self.config!r:.80}.")
         object.__setattr__(self, "scope", Scope(self.scope))
-        mask = self.topology.check_masks(self.mask).copy()
-        if mask.ndim != 1:
-            raise InvalidValue(f"an architecture has one mask, got an array of shape {mask.shape}.")
+        mask = self.topology.check_mask(self.mask).copy()
         mask.flags.writeable = False
         object.__setattr__(self, "mask", mask)
 

@@ -31,7 +31,7 @@ MAX_BATCH_SIZE = 2**20  # images
 MAX_MASKS_PER_STEP = 1_000
 MAX_MASKS = 2**16  # that an agent has scored, or keeps, at once
 MAX_SEED = 2**32 - 1  # what numpy, torch and Stable-Baselines3 all take
-MAX_SEEDS = 10_000  # networks of one retraining
+MAX_SEEDS = 1_000  # networks of one retraining
 MAX_EVALUATIONS = 10**9
 MAX_ENVIRONMENTS = 2**16  # of one vector environment
 MAX_COST_WEIGHT = 100.0
@@ -84,5 +84,5 @@ def check_memory(what: str, needed: int, limit: int = MAX_MEMORY) -> None:
 
 
 def _size(count: int) -> str:
-    """Bytes in words, rounded up for what is needed."""
+    """Bytes in words."""
     return f"{count / 2**30:,.1f} GiB" if count < 2**60 else f"more than {2**30:,} GiB"

@@ -37,6 +37,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=limits.MAX_SEED)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Pixels = Annotated[int, Field(ge=1, le=limits.MAX_PIXELS)]  # of one side of an image
+Masks = Annotated[int, Field(ge=1, le=limits.MAX_MASKS)]  # how many at once
 
 
 def _no_int(value: object) -> object:
@@ -191,10 +193,13 @@ class Format(Generic[Record]):
         """Return a record as JSON, from which `parse` makes it again.
 
         Raises:
-            InvalidValue: values that JSON cannot hold.
+            InvalidValue: values that JSON cannot hold, or more than would be read again.
         """
         values = {"format": self.name, "version": self.version} | to_values(value)
-        return json.dumps(values, indent=indent, allow_nan=False)
+        text = json.dumps(values, indent=indent, allow_nan=False)
+        if len(text) >= limits.MAX_JSON_BYTES:
+            raise InvalidValue(f"this {self.what} would have {len(text):,} bytes, which is more than is read again.")
+        return text
 
     def write(self, path: Path, value: Record) -> None:
         """Write a record to a file, whole or not at all.
@@ -294,14 +299,5 @@ def _where(place: tuple[int | str, ...], what: str, names: Sequence[str]) -> str
     return told[:200] or what
 
 
-_BRANCHES = {
-    "str",
-    "int",
-    "float",
-    "bool",
-    "none",
-    "tuple",
-    "list",
-    "dict",
-    "callable",
-}  # of unions, in pydantic's places
+# Of unions, in pydantic's places.
+_BRANCHES = {"str", "int", "float", "bool", "none", "tuple", "list", "dict", "callable"}

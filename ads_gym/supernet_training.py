@@ -7,11 +7,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
@@ -22,18 +20,17 @@ from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.files import is_file, locked, read_bytes, resolve
-from ads_gym.limits import MAX_ENTRIES, MAX_TENSORS_BYTES, check_memory
+from ads_gym.limits import MAX_TENSORS_BYTES, check_memory
 from ads_gym.nets.cost import CostTable, training_bytes
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
 from ads_gym.nets.tensorfile import load_weights, read_state_dict
 from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
-from ads_gym.records import Name, Seed, checked, record
+from ads_gym.records import Masks, Name, Seed, checked, record
 from ads_gym.tasks import SupernetTask, save_task
 from ads_gym.tasks.training_record import GivenWeights, SpreadRow, TrainingRecord
 from ads_gym.topology import Topology
 
-Masks = Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
 SPREAD_COSTS = (1.0, 0.9, 0.7, 0.5, 0.3, 0.0)  # relative costs; 0 is the chain
 
 

@@ -141,6 +141,13 @@ class Topology:
             )
         return array
 
+    def check_mask(self, mask: Any) -> BoolArray:
+        """Return one mask as bool[E]; errors as `check_masks`, and for several masks."""
+        checked = self.check_masks(mask)
+        if checked.ndim != 1:
+            raise InvalidValue(f"one mask has {self.size} bits, got shape {checked.shape}.")
+        return checked
+
     def as_masks(self, masks: Any) -> BoolArray:
         """`check_masks`, where an array of bools of the right length was most likely checked before."""
         is_mask = isinstance(masks, np.ndarray) and masks.dtype == np.bool_ and masks.shape[-1:] == (self.size,)

@@ -17,7 +17,6 @@ from ads_gym.problem import Problem, Scored
 from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
 
-Masks = Annotated[int, Field(ge=1, le=MAX_MASKS)]  # how many at once
 AtLeastTwo = Annotated[int, Field(ge=2, le=MAX_MASKS)]
 Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]

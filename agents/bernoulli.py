@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import InstanceOf
 
-from ads_gym.agents.base import AtLeastTwo, Epochs, Masks, Optimiser, Positive, initial_logit
+from ads_gym.agents.base import AtLeastTwo, Epochs, Optimiser, Positive, initial_logit
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Seed, checked
+from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
 
 Floats = NDArray[np.float64]

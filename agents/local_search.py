@@ -9,9 +9,9 @@ from collections.abc import Generator, Sequence
 import numpy as np
 from pydantic import InstanceOf
 
-from ads_gym.agents.base import Masks, Optimiser
+from ads_gym.agents.base import Optimiser
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Seed, checked
+from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
 
 MAX_ATTEMPTS = 100  # perturbations of the best mask, until one is new

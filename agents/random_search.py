@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ads_gym.agents.base import Masks, Optimiser
+from ads_gym.agents.base import Optimiser
 from ads_gym.problem import Scored
-from ads_gym.records import checked
+from ads_gym.records import Masks, checked
 from ads_gym.topology import BoolArray
 
 

@@ -199,3 +199,10 @@ def test_one_value_is_checked():
         check(float("inf"), Number, "x")
     with pytest.raises(DamagedFile, match="JSON"):
         parse_json("[1,")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    large = Outer("x", more={str(index): "x" * 4_000 for index in range(2_000)})
+    with pytest.raises(InvalidValue, match="more than is read again"):
+        FORM.write(tmp_path / "x.json", large)
+    assert not (tmp_path / "x.json").exists()

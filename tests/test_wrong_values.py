@@ -391,5 +391,5 @@ def faults_of(name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_values_are_told(place, name):
-    if faults := faults_of(name):
-        raise AssertionError("\n".join(faults))
+    faults = faults_of(name)
+    assert not faults, "\n".join(faults)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ads_gym.data.image_folder import class_folders, read_image_folder
-from ads_gym.data.images import ImageSet, Pixels, resize
+from ads_gym.data.images import ImageSet, resize
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound
 from ads_gym.files import exists, is_folder, opened, resolve
 from ads_gym.limits import MAX_CLASSES, MAX_DATA_MEMORY, MAX_PIXELS, MAX_TENSORS_BYTES, check_memory
-from ads_gym.records import checked
+from ads_gym.records import Pixels, checked
 
 NPZ_FORM = "an .npz with 'images' (uint8 [n, h, w] or [n, h, w, c]) and 'labels' (int [n], classes from 0)"
 

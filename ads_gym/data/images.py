@@ -10,10 +10,8 @@ from torch import Tensor
 
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
-from ads_gym.limits import MAX_IMAGES, MAX_PIXELS
-from ads_gym.records import checked, record
-
-Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
+from ads_gym.limits import MAX_IMAGES
+from ads_gym.records import Pixels, checked, record
 
 
 @record

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import Field
 
 from ads_gym.choices import Choice
-from ads_gym.limits import MAX_IMAGES, MAX_PIXELS
-from ads_gym.records import Name, Seed, record
+from ads_gym.limits import MAX_IMAGES
+from ads_gym.records import Name, Pixels, Seed, record
 
 SOURCES = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
@@ -48,7 +48,7 @@ class DataSpec:
     test: Images | None
     calibration: Annotated[int, Field(ge=2, le=MAX_IMAGES)] = 500
     seed: Seed = 0
-    size: Annotated[int, Field(ge=1, le=MAX_PIXELS)] | None = None
+    size: Pixels | None = None
     stratify: bool = False
 
     @property

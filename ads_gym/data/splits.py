@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from ads_gym.data.custom import class_names, load_custom
 from ads_gym.data.datasets import KNOWN, Parts, load_named
-from ads_gym.data.images import ImageSet, Pixels, network_input, resize
+from ads_gym.data.images import ImageSet, network_input, resize
 from ads_gym.data.paths import find_data_root
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.data.stratify import stratified
 from ads_gym.errors import InvalidValue, NotFound, unknown_name
 from ads_gym.files import exists, file_errors, resolve
-from ads_gym.records import Name, Seed, checked
+from ads_gym.records import Name, Pixels, Seed, checked
 
 __all__ = [
     "DataSpec",

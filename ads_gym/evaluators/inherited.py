@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from itertools import chain, islice, product
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -129,9 +128,7 @@ class InheritedEvaluator(BaseEvaluator):
 
     def logits(self, mask: BoolArray) -> Tensor:
         """[n, classes]: the logits of VALID under one mask bool[E]."""
-        masks = np.atleast_2d(self.topology.check_masks(mask))
-        if len(masks) != 1 or masks.ndim != 2:
-            raise InvalidValue(f"a mask has {self.topology.size} bits, got shape {masks.shape}.")
+        masks = self.topology.check_mask(mask)[None]
         with isolated(self.device):
             return torch.cat(self._logits(masks)[0])
 

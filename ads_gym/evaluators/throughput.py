@@ -13,10 +13,9 @@ from ads_gym.data.images import ImageSet
 from ads_gym.devices import resolve_device
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.roofline import Roofline, Work, count_work, measure_roofline, peak_memory
-from ads_gym.limits import MAX_MASKS
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
-from ads_gym.records import checked
+from ads_gym.records import Masks, checked
 from ads_gym.topology import BoolArray, Topology
 
 POLICY_BATCH = 8  # masks that an agent asks for at once
@@ -85,7 +84,7 @@ def measure_throughput(
     calibration: ImageSet,
     valid: ImageSet,
     device: str = "auto",
-    masks: Annotated[int, Field(ge=1, le=MAX_MASKS)] = 64,
+    masks: Masks = 64,
     repeats: Annotated[int, Field(ge=1, le=1000)] = 3,
 ) -> Throughput:
     """Time an evaluator on several kinds of masks in turn, and the machine's peak rates in between.

@@ -118,10 +118,7 @@ class DenseNet(nn.Module):
         if mask is None:
             yield from itertools.repeat(None)
             return
-        topology = Topology(self.config.blocks, scope)
-        mask = topology.check_masks(mask)
-        if mask.ndim != 1:
-            raise InvalidValue(f"a mask has {topology.size} bits, got shape {mask.shape}.")
+        mask = Topology(self.config.blocks, scope).check_mask(mask)
         for sources, widths in zip(kept_sources(self.config, mask, scope), source_widths(self.config), strict=True):
             bits = torch.zeros(len(widths), dtype=like.dtype, device="cpu")
             bits[list(sources)] = 1

@@ -10,14 +10,13 @@ import gymnasium as gym
 import numpy as np
 
 from ads_gym import files
-from ads_gym.agents.base import Masks
 from ads_gym.agents.registry import Kind, LoadedAgent, find_agent
 from ads_gym.envs.episode import Decision
 from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
-from ads_gym.records import Number, Seed, check, checked
+from ads_gym.records import Masks, Number, Seed, check, checked
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import (
     Manifest,

@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ads_gym.limits import MAX_ENTRIES
 from ads_gym.nets.recipe import Recipe
-from ads_gym.records import Name, Number, Share, Text, record
+from ads_gym.records import Masks, Name, Number, Share, Text, record
 
 
 @record
@@ -16,7 +15,7 @@ class SpreadRow:
     """Inherited metrics of random masks of one relative cost on VALID: mean and standard deviation over the masks."""
 
     relative_cost: Share
-    masks: Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
+    masks: Masks
     accuracy: Number
     accuracy_sd: Number
     soft_accuracy: Number

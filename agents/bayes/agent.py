@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pydantic import InstanceOf
 from threadpoolctl import ThreadpoolController
 
-from ads_gym.agents.base import Masks, NotNegative, Optimiser
+from ads_gym.agents.base import NotNegative, Optimiser
 from ads_gym.agents.bayes.acquisition import maximise_acquisition
 from ads_gym.agents.bayes.surrogate import GaussianProcess
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Seed, checked
+from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
 
 Floats = NDArray[np.float64]

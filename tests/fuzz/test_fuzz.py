@@ -3,12 +3,12 @@
 No traceback from elsewhere, no end of memory, no hang, no crash of the process.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import plain_environment
 from kinds import KINDS, make
 
 HERE = Path(__file__).parent
@@ -25,7 +25,8 @@ def good(tmp_path_factory):
 
 
 def read_spoilt(child, good, place, *arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ADS_GYM_HOME": str(place / "home"), "PYTHONPATH": str(HERE)}
+    environment = plain_environment() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment["ADS_GYM_HOME"] = str(place / "home")
     command = [sys.executable, child, good, place / "spoilt", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

@@ -5,13 +5,13 @@ good folder does not need, and changes nothing around it.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from attacks import ATTACKS
+from commands import plain_environment
 
 HERE = Path(__file__).parent
 QUICK = [name for name in ATTACKS if " is " not in name or name.endswith("link_to_folder")]
@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch ha
 
 
 def faults_of(names, place):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment = plain_environment() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
     (place / "good").mkdir()
     command = [sys.executable, HERE / "child.py", place / "good", place / "used", *names]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -58,7 +58,7 @@ def test_faults_are_found(tmp_path, done, says):
     (tmp_path / "child.py").write_text(
         code.replace("\n    *MAKE,\n", "\n").replace("for command in USE:", "for command in ():")
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment = plain_environment() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
     (tmp_path / "good").mkdir()
     command = [sys.executable, tmp_path / "child.py", tmp_path / "good", tmp_path / "used", "nothing"]
     found = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
