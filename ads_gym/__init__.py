@@ -1,9 +1,17 @@
 """Sparsifying a DenseNet as a Gymnasium environment. Importing this registers the environment and imports no torch."""
 
 import importlib
+import signal
+import sys
+from os.path import basename
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
+if basename(sys.argv[0]).startswith("ads-gym") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # In the command, Ctrl-C during the imports ends the process as it ends any program, and not with a traceback of
+    # whatever is being imported. `ads_gym.cli.main` sets the handler back.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import gymnasium  # noqa: E402 - see above
 
 __version__ = "0.1.0"
 

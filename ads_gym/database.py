@@ -1,11 +1,10 @@
 """SQLite files of this program: created whole, checked before a byte is written, with errors in plain words."""
 
-import errno
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -171,12 +170,22 @@ def _errors_of(what: str, path: str) -> Iterator[None]:
         if code in _HELD:
             raise StorageError(f"the {what} {path} is held by another program; try again later ({error}).") from error
         if code in _REFUSED:
-            raise StorageError(f"the {what} {path} cannot be written: no permission ({error}).") from error
+            raise StorageError(f"the {what} {path} cannot be written: {_why_not(path)} ({error}).") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise StorageError(f"the {what} {path} cannot be written: no space left? ({error})") from error
         raise DamagedFile(f"the {what} {path} is damaged: {error}. Restore it, or give another path.") from error
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        why = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise StorageError(f"the {what} {path} cannot be opened: {why}.") from error
+        raise StorageError(f"the {what} {path} cannot be opened: {files.reason(error)}.") from error
+
+
+def _why_not(path: str) -> str:
+    """Why SQLite cannot open the files that it needs (the database, its journal and that one's index)."""
+    with ExitStack() as stack:
+        try:
+            for _ in ENDINGS[1:]:
+                stack.enter_context(open(path, "r+b"))
+        except OSError as error:
+            return files.reason(error)
+    return "no permission"

@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from errno import EACCES, EDQUOT, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EDQUOT, EISDIR, EMFILE, ENOSPC, ENOTDIR, EPERM, EROFS
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,7 @@ _REASONS = {
     EDQUOT: "no space left in the quota",
     ENOTDIR: "a part of the path is a file and no folder",
     EISDIR: "it is a folder",
+    EMFILE: "this process has too many open files (see `ulimit -n`)",
 }
 
 
@@ -85,7 +86,7 @@ def file_errors(path: str | Path, action: str = "read") -> Iterator[None]:
     except OSError as error:
         kind = NotFound if isinstance(error, FileNotFoundError) else StorageError
         which = f" ({error.filename})" if isinstance(path, str) and error.filename else ""
-        raise kind(f"{path} cannot be {action}: {_reason(error)}{which}.") from error
+        raise kind(f"{path} cannot be {action}: {reason(error)}{which}.") from error
 
 
 def exists(path: Path) -> bool:
@@ -326,7 +327,7 @@ def _open_lock(folder: Path) -> int:
     raise AssertionError
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
     """What is wrong, in lower case, without a full stop."""
     told = _REASONS.get(error.errno or 0) or error.strerror or str(error)
     return told[:1].lower() + told[1:]

@@ -337,13 +337,20 @@ def test_lists(run):
     assert "built in" in listed and "ads-gym train-supernet --task cifar10" in " ".join(listed.split())
 
 
-def test_a_task_that_cannot_be_read_does_not_hide_the_others(run, place):
-    (place / "home" / "tasks" / "bad").mkdir(parents=True)
-    for name in ("task.json", "supernet.safetensors"):
-        (place / "home" / "tasks" / "bad" / name).write_text("junk")
+BRACKETS = json.dumps(json.loads((PACKAGED / "digits.json").read_text()) | {"name": ["[/x]"]})
+
+
+@pytest.mark.parametrize(("name", "content"), [("bad", "junk"), ("bad[x]", "junk"), ("bad", BRACKETS)])
+def test_a_task_that_cannot_be_read_does_not_hide_the_others(run, place, name, content):
+    task = place / "home" / "tasks" / name
+    task.mkdir(parents=True)
+    for file in ("task.json", "supernet.safetensors"):
+        (task / file).write_text(content)
     done = run("tasks")
     told = " ".join(done.out.split())  # however the table is wrapped
     assert done.code == 0 and "is no task" in told and "planted-198" in told
+    assert name.endswith("d") or name in told  # no markup of rich's
+    assert content == "junk" or "[/x]" in told
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command line: `ads-gym --help`. A file for each group of commands; what is heavy is imported inside them."""
 
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name of a file may have bytes that are no text
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # all is imported that is imported before a command runs
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         app(given, prog_name="ads-gym")

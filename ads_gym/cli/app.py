@@ -2,12 +2,12 @@
 
 import sys
 import traceback
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from ads_gym import __version__
+from ads_gym import __version__, files
 from ads_gym.errors import AdsGymError
 from ads_gym.limits import allow_large
 
@@ -24,14 +24,22 @@ class Program(TyperGroup):
             with allow_large(ctx.params["allow_large"]):
                 return super().invoke(ctx)
         except AdsGymError as error:
-            if ctx.params["debug"]:
-                traceback.print_exception(error)
-            else:
-                print(f"Error: {one_line(error)}", file=sys.stderr)
-            raise typer.Exit(2) from error
+            self._tell(error, str(error), ctx.params["debug"])
+        except BrokenPipeError:  # whoever read the output has gone: typer ends quietly
+            raise
+        except OSError as error:  # that no file is named for: most often one that is imported, and no free file handle
+            self._tell(error, f"{files.reason(error)}: {error.filename}.", ctx.params["debug"])
         except KeyboardInterrupt as error:
             print("Interrupted. Nothing recorded is lost: the same command goes on from there.", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
+
+    @staticmethod
+    def _tell(error: Exception, message: str, debug: bool) -> NoReturn:
+        if debug:
+            traceback.print_exception(error)
+        else:
+            print(f"Error: {one_line(message)}", file=sys.stderr)
+        raise typer.Exit(2) from error
 
 
 app = typer.Typer(

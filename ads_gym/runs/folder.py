@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ads_gym import files
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, NotFound
 from ads_gym.records import Format, JsonObject, Name, record
 from ads_gym.runs.identity import Identity
 from ads_gym.runs.recorder import RunWarning
@@ -65,14 +65,13 @@ class RunFolder:
         """Return the manifest, or None where no run has begun.
 
         Raises:
-            InvalidValue: a folder with other things in it.
             DamagedFile: a manifest that cannot be used, or one of another version.
             StorageError: one that may not be read.
         """
-        if not files.exists(self.manifest):
-            self._check_empty()
+        try:
+            return MANIFEST.read(self.manifest)
+        except NotFound:  # asked in one step: another process may begin a run, or remove one that failed
             return None
-        return MANIFEST.read(self.manifest)
 
     def write(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all.
@@ -111,7 +110,12 @@ class RunFolder:
             for folder in (self.tensorboard, self.pictures):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _check_empty(self) -> None:
+    def check_empty(self) -> None:
+        """Check that a run may begin here; while the folder is locked, for another process may be beginning one.
+
+        Raises:
+            InvalidValue: a folder with other things in it.
+        """
         with files.file_errors(self.path, "read"):
             names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
         others = [name for name in names if name != files.LOCK_NAME and not files.is_draft(name)]

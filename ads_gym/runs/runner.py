@@ -228,6 +228,7 @@ def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) 
         manifest = folder.read()
         begins = manifest is None
         if manifest is None:
+            folder.check_empty()
             manifest = Manifest(identity.parts, evaluations, circumstances_now, now())
         else:
             check_identity(folder.path, manifest, identity)

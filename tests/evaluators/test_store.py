@@ -328,7 +328,7 @@ def test_a_folder_that_cannot_be_written(mounted, tmp_path):
     before = contents(source)
     read_only = mounted("--bind", source)
     subprocess.run(["mount", "-o", "remount,ro,bind", read_only], check=True)
-    with pytest.raises(StorageError, match="no permission"):
+    with pytest.raises(StorageError, match="the file system is read-only"):
         EvaluationStore(read_only / "s")
     with pytest.raises(StorageError, match=r"cannot be opened|is no regular file"):
         EvaluationStore(read_only / "new")

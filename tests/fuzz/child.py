@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,37 +19,46 @@ from kinds import KINDS, cases, describe, spoil
 
 from ads_gym.errors import AdsGymError
 
-MEMORY = 2**30  # bytes, over the import
+MEMORY = 2**30  # bytes, over what the process has before a case
 SECONDS = 10  # a case
 MAX_MESSAGE = 2_000  # characters
 
 
-def limit_memory(good, place, kinds):
-    """After one good file of each kind was read, so that all is imported."""
+def read_good(good, place, kinds):
+    """Read one good file of each kind, so that all is imported."""
     for kind in kinds:
         spoil(kind, None, good, place)
         KINDS[kind][2](place)
+
+
+@contextmanager
+def limits():
+    """On the memory and the time of the block: of what reads, and not of what spoils."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + MEMORY, most))
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def main(good, place, chosen, kinds):
     warnings.simplefilter("ignore")
-    limit_memory(good, place, kinds)
+    read_good(good, place, kinds)
     for number, (kind, seed) in chosen:
         print("case", number, kind, seed, flush=True)
         spoil(kind, seed, good, place)
-        signal.alarm(SECONDS)
         try:
-            KINDS[kind][2](place)
+            with limits():
+                KINDS[kind][2](place)
         except AdsGymError as error:
             if len(str(error)) > MAX_MESSAGE or not isinstance(error, ValueError | OSError | TypeError):
                 print("fault", kind, seed, describe(error), flush=True)
         except BaseException as error:
             print("fault", kind, seed, describe(error), flush=True)
-        finally:
-            signal.alarm(0)
     print("end", flush=True)
 
 

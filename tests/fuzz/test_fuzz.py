@@ -67,7 +67,7 @@ def test_many_spoilt_files(kind, good, tmp_path):
 def test_faults_are_found(good, tmp_path, body):
     """By the harness: an error of another kind, a hang, a flood, a crash."""
     code = (HERE / "child.py").read_text()
-    code = code.replace("            KINDS[kind][2](place)\n", f"            {body}\n").replace(
+    code = code.replace("                KINDS[kind][2](place)\n", f"                {body}\n").replace(
         "SECONDS = 10", "SECONDS = 1"
     )
     assert body in code
