@@ -3,15 +3,15 @@
 import importlib
 import signal
 import sys
-from os.path import basename
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if basename(sys.argv[0]).startswith("ads-gym") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if Path(sys.argv[0]).name.startswith("ads-gym") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # In the command, Ctrl-C during the imports ends the process as it ends any program, and not with a traceback of
     # whatever is being imported. `ads_gym.cli.main` sets the handler back.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import gymnasium  # noqa: E402 - see above
+import gymnasium
 
 __version__ = "0.1.0"
 

@@ -185,7 +185,7 @@ def _why_not(path: str) -> str:
     with ExitStack() as stack:
         try:
             for _ in ENDINGS[1:]:
-                stack.enter_context(open(path, "r+b"))
+                stack.enter_context(Path(path).open("r+b"))
         except OSError as error:
             return files.reason(error)
     return "no permission"

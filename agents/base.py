@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, InstanceOf
 
+from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_EPOCHS, MAX_MASKS
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray
 
+Floats = NDArray[np.float64]
 AtLeastTwo = Annotated[int, Field(ge=2, le=MAX_MASKS)]
 Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
@@ -101,6 +103,25 @@ class Optimiser(ABC):
     @abstractmethod
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
         """Learn the metrics and objectives of masks bool [n, E], as `ask` returned them."""
+
+
+def objectives_of(problem: Problem, masks: BoolArray, scores: Sequence[Scored]) -> tuple[BoolArray, Floats]:
+    """Return what an optimiser is told, checked: masks bool [n, E], and their objectives float [n].
+
+    Raises:
+        InvalidValue: no masks of the problem, or no scores of them.
+    """
+    masks = problem.topology.check_masks(masks)
+    try:
+        objectives = np.array([score.objective for score in scores], np.float64)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        objectives = np.empty(0)
+    if masks.ndim != 2 or objectives.shape != masks.shape[:1] or not np.isfinite(objectives).all():
+        raise InvalidValue(
+            f"an optimiser is told masks [n, E] and their n scores, as Problem.score returns them, got masks of shape "
+            f"{masks.shape} and {scores!r:.80}."
+        )
+    return masks, objectives
 
 
 def initial_logit(problem: Problem, keep: float = 0.5) -> float:

@@ -6,15 +6,12 @@ Shapes: E skip connections, B masks of a batch.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import InstanceOf
 
-from ads_gym.agents.base import AtLeastTwo, Epochs, Optimiser, Positive, initial_logit
+from ads_gym.agents.base import AtLeastTwo, Epochs, Floats, Optimiser, Positive, initial_logit, objectives_of
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
-
-Floats = NDArray[np.float64]
 
 MIN_STD = 1e-4  # added to the standard deviation of objectives: equal objectives give no signal
 
@@ -66,9 +63,9 @@ class Bernoulli(Optimiser):
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
         """Take Adam steps on one batch."""
+        masks, objectives = objectives_of(self.problem, masks, scores)
         if len(masks) < 2:  # no other mask to compare with
             return
-        objectives = np.array([score.objective for score in scores])
         advantages = (objectives - objectives.mean()) * len(masks) / (len(masks) - 1)
         advantages = (advantages / (objectives.std(ddof=1) + MIN_STD))[:, None]  # [B, 1]
         old = log_probabilities(masks, self.logits)

@@ -9,7 +9,8 @@ from collections.abc import Generator, Sequence
 import numpy as np
 from pydantic import InstanceOf
 
-from ads_gym.agents.base import Optimiser
+from ads_gym.agents.base import Optimiser, objectives_of
+from ads_gym.errors import InvalidValue
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
@@ -51,7 +52,10 @@ class LocalSearch(Optimiser):
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
         """Go on to the next mask."""
-        self._next = self._search.send(scores[0].objective)
+        masks, objectives = objectives_of(self.problem, masks, scores)
+        if not np.array_equal(masks, self._next[None]):
+            raise InvalidValue("a local search is told the score of the mask that it asked for, and got others.")
+        self._next = self._search.send(float(objectives[0]))
 
     def _run(self) -> Search:
         for _ in range(self._starts):

@@ -3,7 +3,9 @@
 Public is what `ads_gym` exports, what README and examples import, and what these return or take.
 """
 
+import ast
 import inspect
+import re
 import warnings
 from functools import cache, partial
 from pathlib import Path
@@ -32,8 +34,9 @@ from ads_gym.errors import AdsGymError
 from ads_gym.evaluators.base import Metrics
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.evaluators.roofline import count_work, peak_memory
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
-from ads_gym.evaluators.throughput import measure_throughput, neighbours, random_masks
+from ads_gym.evaluators.throughput import measure_throughput, neighbours, random_masks, time_evaluator
 from ads_gym.limits import allow_large
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
@@ -170,6 +173,12 @@ def store():
     return EvaluationStore(":memory:")
 
 
+def played(optimiser, method):
+    """A call of `ask`, or of `tell` about what it asked for."""
+    masks = optimiser.ask(2)
+    return call(optimiser.ask, 2) if method == "ask" else call(optimiser.tell, masks, problem().score(masks))
+
+
 METRICS = Metrics(0.5, 0.5, 1.0, 10, 10, 0.5, 0.5)
 CALLS = {  # each makes a function and its good arguments; functions that read files find them in the current folder
     "search": lambda: call(
@@ -292,6 +301,8 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "DenseNet": lambda: call(DenseNet, CONFIG, "cpu"),
     "DenseNet()": lambda: call(network(), images=torch.zeros(2, 1, 8, 8), mask=MASK, scope="layers"),
     "SparseDenseNet": lambda: call(SparseDenseNet, Architecture(CONFIG, MASK), "cpu"),
+    "SparseDenseNet()": lambda: call(sparse(), images=torch.zeros(2, 1, 8, 8)),
+    "fold()": lambda: call(fold(sparse()), images=torch.zeros(2, 1, 8, 8)),
     "build_sparse": lambda: call(build_sparse, Architecture(CONFIG, MASK), network()),
     "calibrate": lambda: call(calibrate, network(), torch.zeros(4, 1, 8, 8)),
     "save": lambda: call(save, sparse(), "saved-net"),
@@ -302,6 +313,9 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         measure_latency, Architecture(CONFIG, MASK), 1, folded=True, device="cpu", repeats=1
     ),
     "measure_throughput": lambda: call(measure_throughput, network(), images(6), images(6), "cpu", 1, 1),
+    "time_evaluator": lambda: call(time_evaluator, evaluator(), 12, 1, 1),
+    "count_work": lambda: call(count_work, lambda: torch.ones(2) + 1),
+    "peak_memory": lambda: call(peak_memory, torch.device("cpu")),
     "random_masks": lambda: call(random_masks, Topology((2, 2)), 2, np.random.default_rng(0)),
     "neighbours": lambda: call(neighbours, Topology((2, 2)), 2, np.random.default_rng(0)),
     "InheritedEvaluator": lambda: call(
@@ -325,7 +339,11 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     ),
     "LocalSearch": lambda: call(LocalSearch, problem(), seed=0, starts=2, kick=1),
     "Bayes": lambda: call(Bayes, problem(), seed=0, batch_size=2, warmup=2, kappa=1.0, starts=2, kick=1),
-    "Optimiser.ask": lambda: call(RandomSearch(problem()).ask, 2),
+    **{
+        f"{kind.__name__}.{method}": partial(lambda kind, method: played(kind(problem()), method), kind, method)
+        for kind in (RandomSearch, Density, Bernoulli, LocalSearch, Bayes)
+        for method in ("ask", "tell")
+    },
     "Recurrent": lambda: call(
         Recurrent,
         env(),
@@ -349,6 +367,40 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "Recurrent.save": lambda: call(Recurrent(env(), hidden_size=2).save, "saved-policy"),
     "Recurrent.load": lambda: call(Recurrent.load, "policy", env()),
 }
+
+
+NOT_CALLED = {  # public names with nothing to give a wrong value to
+    **dict.fromkeys(["AdsGymError", "BudgetExhausted"], "an error"),
+    **dict.fromkeys(
+        ["Agent", "Evaluator", "Optimiser"], "what users write; what they return is checked where it is used"
+    ),
+    **dict.fromkeys(["Metrics", "SearchResult"], "made in hot paths, and plain; stored and read by checked records"),
+    **dict.fromkeys(["Split", "BoolArray"], "a type"),
+    **dict.fromkeys(["Layer", "Transition"], "parts of a network, which makes them of a checked config"),
+    **dict.fromkeys(["decomposition", "kernels", "SPREAD_COSTS", "__version__"], "no callable"),
+    "to_values": "the fields of a record that is there",
+}
+
+
+def imported_names(code):
+    """The names that a program imports from this package."""
+    return {
+        alias.name
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ads_gym"
+        for alias in node.names
+    }
+
+
+def test_every_public_name_is_called():
+    """In the table above: what the package exports, and what README, docs and examples import."""
+    programs = [path.read_text() for path in (ROOT / "examples").rglob("*.py")]
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        programs += re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {*ads_gym.__all__, *(name for program in programs for name in imported_names(program))}
+    called = {re.match(r"\w+", name)[0] for name in CALLS}
+    assert len(programs) > 20 and "DenseNetConfig" in names
+    assert sorted(names - called) == sorted(NOT_CALLED)
 
 
 @pytest.fixture(scope="module")

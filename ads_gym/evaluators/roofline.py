@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ads_gym.records import checked
 from ads_gym.torch_state import isolated
 
 
@@ -63,6 +64,7 @@ def measure_roofline(device: torch.device, calls: int = 4) -> Roofline:
         )
 
 
+@checked
 def count_work(run: Callable[[], object]) -> Work:
     """Count the work of a call, operation by operation; it runs on one thread of the CPU, or on a GPU.
 
@@ -78,6 +80,7 @@ def count_work(run: Callable[[], object]) -> Work:
     return Work(float(operations.get_total_flops()), float(traffic.bytes))
 
 
+@checked
 def peak_memory(device: torch.device) -> int:
     """Most bytes that this process has held so far, on a GPU in tensors. 0 if the system does not say."""
     if device.type == "cuda":

@@ -15,11 +15,12 @@ from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.roofline import Roofline, Work, count_work, measure_roofline, peak_memory
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
-from ads_gym.records import Masks, checked
+from ads_gym.records import Count, Masks, checked
 from ads_gym.topology import BoolArray, Topology
 
 POLICY_BATCH = 8  # masks that an agent asks for at once
 MAX_LOGIT_SCALE = 20.0  # of a converged policy: about one decision in thirty is still drawn the other way
+Repeats = Annotated[int, Field(ge=1, le=1000)]
 Batches = Sequence[BoolArray]  # each bool[n, E], asked for at once
 
 
@@ -85,7 +86,7 @@ def measure_throughput(
     valid: ImageSet,
     device: str = "auto",
     masks: Masks = 64,
-    repeats: Annotated[int, Field(ge=1, le=1000)] = 3,
+    repeats: Repeats = 3,
 ) -> Throughput:
     """Time an evaluator on several kinds of masks in turn, and the machine's peak rates in between.
 
@@ -115,7 +116,8 @@ def measure_throughput(
     )
 
 
-def time_evaluator(evaluator: InheritedEvaluator, images: int, masks: int, repeats: int) -> Timings:
+@checked
+def time_evaluator(evaluator: InheritedEvaluator, images: Count, masks: Masks, repeats: Repeats) -> Timings:
     """Time an evaluator as `measure_throughput` does; `images` counts both VALID and calibration."""
     rng = np.random.default_rng(0)
 

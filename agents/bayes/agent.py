@@ -7,18 +7,15 @@ Setting", 2010), climbed by single flips. Shapes: E skip connections, n masks.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import InstanceOf
 from threadpoolctl import ThreadpoolController
 
-from ads_gym.agents.base import NotNegative, Optimiser
+from ads_gym.agents.base import Floats, NotNegative, Optimiser, objectives_of
 from ads_gym.agents.bayes.acquisition import maximise_acquisition
 from ads_gym.agents.bayes.surrogate import GaussianProcess
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
-
-Floats = NDArray[np.float64]
 
 
 class Bayes(Optimiser):
@@ -63,20 +60,17 @@ class Bayes(Optimiser):
     @checked
     def ask(self, n: Masks) -> BoolArray:
         """Return masks bool [at most n, E]: random ones first, then maxima of the upper confidence bound."""
-        if self._warmup > 0:
-            count = min(n, self._warmup)
+        if self._warmup > 0 or not self._known:
+            count = min(n, max(self._warmup, 1))
             self._warmup -= count
             return self._random(count)
         masks = self.suggest(n, self._perturbed())
         return masks if len(masks) else self._random(n)
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
-        """Remember the objectives of masks bool [n, E]."""
-        self.observe(masks, [score.objective for score in scores])
-
-    def observe(self, masks: Sequence[BoolArray] | BoolArray, objectives: Sequence[float]) -> None:
-        """Remember the objectives of masks bool [n, E], from wherever they are known."""
-        for mask, objective in zip(masks, objectives, strict=True):
+        """Remember the objectives of masks bool [n, E], which need not be those that it asked for."""
+        masks, objectives = objectives_of(self.problem, masks, scores)
+        for mask, objective in zip(masks, objectives.tolist(), strict=True):
             if mask.tobytes() not in self._known:
                 self._known[mask.tobytes()] = objective
                 self._best.append((objective, mask))
