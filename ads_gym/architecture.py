@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field
 
 from ads_gym.choices import Choice
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.files import naming, resolve
 from ads_gym.limits import (
     MAX_CLASSES,
@@ -128,7 +128,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if not isinstance(self.config, DenseNetConfig):
-            raise InvalidValue(f"config of an architecture should be a DenseNetConfig, got {self.config!r:.80}.")
+            raise InvalidValue(f"config of an architecture should be a DenseNetConfig, got {shown(self.config)}.")
         object.__setattr__(self, "scope", Scope(self.scope))
         mask = self.topology.check_mask(self.mask).copy()
         mask.flags.writeable = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ads_gym import files
-from ads_gym.errors import DamagedFile, InvalidValue, StorageError
+from ads_gym.errors import DamagedFile, InvalidValue, StorageError, shown
 
 IN_MEMORY = ":memory:"
 ENDINGS = ("", "-journal", "-wal", "-shm")  # of the files that SQLite makes of one
@@ -54,6 +54,7 @@ class Database:
             files.check_no_link(file, *(file.with_name(file.name + ending) for ending in ENDINGS[1:]))
             _check(file, schema)
             self.connection = _connect(_uri(file, "rw"))
+            self._check_content()
             # Whether we may write shows now, and not after the first evaluation is paid.
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute("COMMIT")
@@ -75,6 +76,14 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def _check_content(self) -> None:
+        """Check pages, types and CHECK constraints; SQLite would know no CHECK of a file that was opened to read."""
+        trouble = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if trouble != "ok":
+            self.connection.close()
+            what, trouble = self._schema.what, trouble.splitlines()[-1]
+            raise DamagedFile(f"the {what} {self.path} is damaged: {trouble}. Restore it, or give another path.")
 
     def errors(self) -> Any:
         """Context in which errors of SQLite and of the file system become ours."""
@@ -125,7 +134,7 @@ def _create(file: Path, schema: Schema) -> None:
 
 
 def _check(file: Path, schema: Schema) -> None:
-    """Check that a file can be used, without writing a byte; SQLite sees no file that lacks our mark.
+    """Check that a file is of the schema, without writing a byte; SQLite sees no file that lacks our mark.
 
     (SQLite's own read-only mode leaves -wal and -shm files beside a foreign database.)
     """
@@ -146,10 +155,7 @@ def _check(file: Path, schema: Schema) -> None:
             len(schema.tables) + 1
         )
         if found != [("table", table) for table in schema.tables]:  # no other tables, triggers, views, indexes
-            raise DamagedFile(f"the {schema.what} {file} has other tables than it should have: {found!r:.200}.")
-        if (trouble := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            trouble = trouble.splitlines()[-1]
-            raise DamagedFile(f"the {schema.what} {file} is damaged: {trouble}. Restore it, or give another path.")
+            raise DamagedFile(f"the {schema.what} {file} has other tables than it should have: {shown(found)}.")
 
 
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}

@@ -1,11 +1,27 @@
 """Every error that ads_gym raises on purpose. Each message says what was wrong, what was got, and what to do."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 from gymnasium import error
 
-MAX_SHOWN = 100  # characters of what was got
+MAX_SHOWN = 100  # characters of a text, or of an object's own repr
+
+
+class _Shown(reprlib.Repr):
+    """A bounded repr, which nothing makes fail: no depth, no size, no `__repr__` that raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, MAX_SHOWN, MAX_SHOWN, MAX_SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:
+        """As any other; Python writes out no number of more than 4,300 digits."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f"<a number of {x.bit_length():,} bits>"
+
+
+shown = _Shown().repr  # what was got, for a message
 
 
 class AdsGymError(Exception):
@@ -55,6 +71,7 @@ class ResetNeeded(AdsGymError, error.ResetNeeded):
 def unknown_name(what: str, got: object, known: Iterable[str]) -> UnknownName:
     """The error for a wrong name: says what was got, the nearest right name, and all of them."""
     names = sorted(map(str, known))  # members of a StrEnum would show their repr
-    near = difflib.get_close_matches(str(got)[:MAX_SHOWN], names, n=1, cutoff=0.4)
+    text = str(got)[:MAX_SHOWN] if isinstance(got, str) else shown(got)
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownName(f"unknown {what} {got!r:.{MAX_SHOWN}}.{hint} Known: {', '.join(names)}.")
+    return UnknownName(f"unknown {what} {shown(got)}.{hint} Known: {', '.join(names)}.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ads_gym import limits
-from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError
+from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError, shown
 
 if sys.platform != "win32":
     import fcntl
@@ -46,7 +46,7 @@ def resolve(path: str | Path) -> Path:
         StorageError: the home folder or the current folder is unknown.
     """
     if not isinstance(path, str | Path):
-        raise InvalidValue(f"a path is a string or a Path, got {path!r:.80}.")
+        raise InvalidValue(f"a path is a string or a Path, got {shown(path)}.")
     text = str(path)
     try:
         possible = bool(text) and b"\0" not in os.fsencode(text) and len(text) <= limits.MAX_TEXT
@@ -55,7 +55,7 @@ def resolve(path: str | Path) -> Path:
     if not possible:
         raise InvalidValue(
             f"a path is a text of 1 to {limits.MAX_TEXT:,} characters, none of which is a null character, got "
-            f"{text!r:.80}."
+            f"{shown(text)}."
         )
     try:
         return Path(path).expanduser().absolute()

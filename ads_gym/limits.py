@@ -41,6 +41,7 @@ MAX_JSON_BYTES = 2**22  # before it is parsed
 MAX_OPTION = 2**17  # characters of one option of an agent on the command line
 MAX_TENSORS_BYTES = 2**35  # of weights
 MAX_IMAGE_BYTES = 2**28  # of one image file, or one idx file unpacked
+MAX_NESTING = 150  # lists and objects of JSON in each other, which the parser allows 200
 MAX_TEXT = 4_096  # characters of a name, a path, an entry
 MAX_ENTRIES = 10_000  # of a list or an object in JSON
 

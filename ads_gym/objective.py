@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Metrics
 from ads_gym.imports import import_object
 from ads_gym.limits import MAX_COST_WEIGHT
@@ -107,11 +107,11 @@ def find_reward(reward: str | Reward) -> Reward:
     if callable(reward):
         return reward
     if not isinstance(reward, str):
-        raise InvalidValue(f"a reward is a name, 'module:name' or a function of metrics, got {reward!r:.80}.")
+        raise InvalidValue(f"a reward is a name, 'module:name' or a function of metrics, got {shown(reward)}.")
     if ":" in reward:
         found = import_object(reward, "reward")
         if not callable(found):
-            raise InvalidValue(f"reward {reward!r} should be a function of metrics, got {found!r:.60}.")
+            raise InvalidValue(f"reward {reward!r} should be a function of metrics, got {shown(found)}.")
         return found  # type: ignore[no-any-return]
     if reward not in REWARDS:
         raise unknown_name("reward", reward, REWARDS)
@@ -131,5 +131,5 @@ def check_cost_weight(weight: object) -> float | str:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(weight, bool | np.bool_) or not 0 <= number <= MAX_COST_WEIGHT:
-        raise InvalidValue(f"a cost weight is a number from 0 to {MAX_COST_WEIGHT:g} or 'even', got {weight!r:.80}.")
+        raise InvalidValue(f"a cost weight is a number from 0 to {MAX_COST_WEIGHT:g} or 'even', got {shown(weight)}.")
     return number

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, adopt
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator
@@ -204,10 +204,10 @@ def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
     least = -(-cost.least_macs * 10_000 // cost.dense_macs) / 10_000  # rounded up: what the message names must work
     expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
     if isinstance(max_macs, bool) or not isinstance(max_macs, int | float | np.integer | np.floating):
-        raise InvalidValue(f"{expected}; got {max_macs!r:.80}.")
+        raise InvalidValue(f"{expected}; got {shown(max_macs)}.")
     share = float(max_macs) if -2 < max_macs < 2 else math.inf  # an int may be too large for a float
     if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
-        raise InvalidValue(f"{expected}; got {max_macs!r:.80}.")
+        raise InvalidValue(f"{expected}; got {shown(max_macs)}.")
     limit = int(share * cost.dense_macs) + 1
     while limit / cost.dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
         limit -= 1
@@ -230,13 +230,13 @@ def _check_spec(evaluator: object, task: Task, scope: Scope) -> str | BaseEvalua
         kind, _, seed = evaluator.removeprefix("planted").removeprefix(":").partition(":")
         if not kind or not re.fullmatch("[0-9]{1,10}", seed):
             raise InvalidValue(
-                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {evaluator!r:.80}."
+                f"a planted evaluator is written 'planted:KIND:SEED', as planted:linear:0, got {shown(evaluator)}."
             )
         return PlantedEvaluator(task.config, scope, kind, int(seed))
     if ":" not in evaluator:
         raise InvalidValue(
             "an evaluator is written 'planted:KIND:SEED' (as planted:linear:0) or 'module:name', got "
-            f"{evaluator!r:.80}."
+            f"{shown(evaluator)}."
         )
     return evaluator
 
@@ -262,11 +262,11 @@ def _named_evaluator(spec: str, task: Task, scope: Scope) -> BaseEvaluator:
     """Return the evaluator of "module:name"."""
     factory = import_object(spec, "evaluator")
     if not callable(factory):
-        raise InvalidValue(f"evaluator {spec!r} is {factory!r:.60}, and should be callable as name(task, scope).")
+        raise InvalidValue(f"evaluator {spec!r} is {shown(factory)}, and should be callable as name(task, scope).")
     made = factory(task, scope)
     if not isinstance(made, Evaluator):
         raise InvalidValue(
-            f"{spec}(task, scope) gave {made!r:.60}, which is no Evaluator: it needs config, topology, "
+            f"{spec}(task, scope) gave {shown(made)}, which is no Evaluator: it needs config, topology, "
             "fingerprint and evaluate(masks)."
         )
     if made.config != task.config or made.topology.scope != scope:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from ads_gym.choices import Choice
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import MAX_BLOCKS, MAX_CONNECTIONS, MAX_LAYERS
 from ads_gym.records import record
 
@@ -132,7 +132,7 @@ class Topology:
         if array.dtype != np.bool_:
             if not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (0, 1)).all():
                 raise InvalidValue(
-                    f"a mask holds bools (or integers 0 and 1), got dtype {array.dtype} of {array!r:.60}."
+                    f"a mask holds bools (or integers 0 and 1), got dtype {array.dtype} of {shown(array)}."
                 )
             array = array.astype(np.bool_)
         if not array.ndim or array.shape[-1] != self.size:
@@ -165,7 +165,7 @@ class Topology:
             or not np.issubdtype(array.dtype, np.integer)
             or not np.isin(array, (-1, 0, 1)).all()
         ):
-            raise InvalidValue(f"decisions are integers -1 (free), 0 and 1, got dtype {array.dtype} of {array!r:.60}.")
+            raise InvalidValue(f"decisions are integers -1 (free), 0 and 1, got dtype {array.dtype} of {shown(array)}.")
         if not array.ndim or array.shape[-1] != self.size:
             raise InvalidValue(
                 f"decisions of blocks {self.blocks} in scope '{self.scope}' have {self.size} entries, "
@@ -212,7 +212,7 @@ class Topology:
         try:
             return np.packbits(mask).tobytes()
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InvalidValue(f"a mask holds bools, got {mask!r:.80}.") from error
+            raise InvalidValue(f"a mask holds bools, got {shown(mask)}.") from error
 
     def is_key(self, key: bytes) -> bool:
         """Whether these bytes are what `key` makes of some mask."""
@@ -226,7 +226,7 @@ class Topology:
             InvalidValue: no key of this topology.
         """
         if not isinstance(key, bytes) or not self.is_key(key):
-            raise InvalidValue(f"a key is the bytes that `Topology.key` makes of a mask, got {key!r:.80}.")
+            raise InvalidValue(f"a key is the bytes that `Topology.key` makes of a mask, got {shown(key)}.")
         return np.unpackbits(np.frombuffer(key, np.uint8), count=self.size).astype(np.bool_)
 
     def dense(self) -> BoolArray:
@@ -253,4 +253,4 @@ def _as_array(what: str, values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # RuntimeError: a tensor with a gradient
-        raise InvalidValue(f"{what} should be one array, got {values!r:.60}: {error}.") from error
+        raise InvalidValue(f"{what} should be one array, got {shown(values)}: {error}.") from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, InstanceOf
 
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import MAX_EPOCHS, MAX_MASKS
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Seed, checked
@@ -119,7 +119,7 @@ def objectives_of(problem: Problem, masks: BoolArray, scores: Sequence[Scored]) 
     if masks.ndim != 2 or objectives.shape != masks.shape[:1] or not np.isfinite(objectives).all():
         raise InvalidValue(
             f"an optimiser is told masks [n, E] and their n scores, as Problem.score returns them, got masks of shape "
-            f"{masks.shape} and {scores!r:.80}."
+            f"{masks.shape} and {shown(scores)}."
         )
     return masks, objectives
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ads_gym.errors import DamagedFile, InvalidValue, MissingPackage, NotFound, UnknownName, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, MissingPackage, NotFound, UnknownName, shown, unknown_name
 from ads_gym.imports import import_object, object_name
 from ads_gym.limits import MAX_ENVIRONMENTS, MAX_OPTION
 from ads_gym.records import check, parse_json
@@ -94,7 +94,7 @@ def find_agent(agent: Any) -> LoadedAgent:
     if not callable(made):
         raise InvalidValue(
             "an agent is a class with `learn`, a class with `ask` and `tell`, or a function play(env, seed), given as "
-            f"it is, as 'module:name' or by name ({', '.join(agent_names())}); got {agent!r:.80}."
+            f"it is, as 'module:name' or by name ({', '.join(agent_names())}); got {shown(agent)}."
         )
     kind = _kind(made)
     if kind is Kind.OPTIMISER:
@@ -114,7 +114,7 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or not key.isidentifier():
-            raise InvalidValue(f"an agent's option looks like key=value, got {pair!r:.80}.")
+            raise InvalidValue(f"an agent's option looks like key=value, got {shown(pair)}.")
         if len(value) > MAX_OPTION:
             raise InvalidValue(f"option {key!r} has {len(value):,} characters, and {MAX_OPTION:,} are the most.")
         if key in options:

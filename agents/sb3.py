@@ -20,7 +20,7 @@ from pydantic import Field
 
 from ads_gym.agents.base import Epochs, NotNegative
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.imports import import_package
 from ads_gym.limits import MAX_MASKS
 from ads_gym.records import Number, Share, check
@@ -192,4 +192,4 @@ def _check_device(agent: str, device: object) -> None:
     try:
         torch.device(device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError) as error:
-        raise InvalidValue(f"option device of agent {agent} must be auto, cpu or cuda, got {device!r:.80}.") from error
+        raise InvalidValue(f"option device of agent {agent} must be auto, cpu or cuda, got {shown(device)}.") from error

@@ -11,7 +11,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.topology import UNDECIDED, BoolArray
 
 Options = dict[str, Any]
@@ -34,7 +34,7 @@ class DenseNetSparsifyVecEnv(VecEnv):
         if not isinstance(env, VectorEnv) or not isinstance(env.unwrapped, DenseNetSparsifyVectorEnv):
             raise InvalidValue(
                 "vec_env takes a DenseNetSparsifyVectorEnv, as gym.make_vec('ads_gym:DenseNetSparsifyFlat-v0', "
-                f"num_envs=8) makes it; got {env!r:.80}."
+                f"num_envs=8) makes it; got {shown(env)}."
             )
         self._env = env
         self._plain = env.unwrapped

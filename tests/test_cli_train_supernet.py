@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from commands import run_here
+from marks import slow
 from PIL import Image
 from users import be_nameless, needs_linux, needs_root, obey_modes
 from users import run_program as run_as
@@ -203,15 +204,15 @@ def test_a_project_that_was_moved_is_the_same(run, place):
     "command",
     [
         ("show", "shut/in/best.json"),
-        ("show", "shut/in"),
-        ("latency", "shut/in/net"),
-        ("retrain", "shut/in/run"),
         ("search", "--task", "shut/in/task", "--run", "r"),
-        ("throughput", "--task", "shut/in/task"),
-        (*TRAIN[:1], "--data", "shut/in/mine.npz"),
         (*TRAIN, "--out", "shut/in/task"),
-        (*TRAIN, "--out", "task", "--weights", "shut/in/w.pt"),
-        ("train-supernet", "--task", "fashion-mnist", "--data-root", "shut/in"),
+        slow(("show", "shut/in")),
+        slow(("latency", "shut/in/net")),
+        slow(("retrain", "shut/in/run")),
+        slow(("throughput", "--task", "shut/in/task")),
+        slow((*TRAIN[:1], "--data", "shut/in/mine.npz")),
+        slow((*TRAIN, "--out", "task", "--weights", "shut/in/w.pt")),
+        slow(("train-supernet", "--task", "fashion-mnist", "--data-root", "shut/in")),
     ],
     ids=" ".join,
 )
@@ -224,7 +225,7 @@ def test_below_a_folder_that_may_not_be_entered(place, command):
 
 
 @needs_linux
-@pytest.mark.parametrize("command", [("tasks",), ("search", "--task", "digits"), TRAIN], ids=" ".join)
+@pytest.mark.parametrize("command", [TRAIN, slow(("tasks",)), slow(("search", "--task", "digits"))], ids=" ".join)
 def test_a_home_that_may_not_be_entered(place, command):
     (place / "shut").mkdir(mode=0)
     done = run_as(obey_modes, *command, cwd=place, ADS_GYM_HOME=str(place / "shut/in"))
@@ -233,7 +234,9 @@ def test_a_home_that_may_not_be_entered(place, command):
 
 
 @needs_root
-@pytest.mark.parametrize("command", [("tasks",), ("search",), ("train-supernet", "--task", "digits")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("search",), slow(("tasks",)), slow(("train-supernet", "--task", "digits"))], ids=" ".join
+)
 def test_a_user_without_a_home(place, command):
     done = run_as(be_nameless, *command, cwd=place)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done

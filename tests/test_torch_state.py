@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from networks import KINDS, random_images, trained_looking
 from torch.backends import cuda, cudnn, mkldnn
 
@@ -200,7 +201,10 @@ def expected():
     return found
 
 
-@pytest.mark.parametrize(("config", "dtype"), KINDS_OF_EVALUATOR.values(), ids=KINDS_OF_EVALUATOR)
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [(pytest.param if name == "wide" else slow)(*made, id=name) for name, made in KINDS_OF_EVALUATOR.items()],
+)
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_an_evaluator_does_not_depend_on_its_caller(context, config, dtype, threads, expected):
     made_before, made_within = make(config, dtype), None
@@ -419,8 +423,15 @@ assert evaluator.evaluate(masks) == expected
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-@pytest.mark.parametrize("way", ["fork", "AsyncVectorEnv"])
-@pytest.mark.parametrize(("number", "says"), [(1, "True"), (2, "start processes by spawn")])
+@pytest.mark.parametrize(
+    ("number", "says", "way"),
+    [
+        (1, "True", "fork"),
+        (2, "start processes by spawn", "AsyncVectorEnv"),
+        slow(1, "True", "AsyncVectorEnv"),
+        slow(2, "start processes by spawn", "fork"),
+    ],
+)
 def test_a_forked_process_says_what_to_do_and_does_not_hang(number, says, way):
     done = subprocess.run(
         [sys.executable, "-c", FORKED, str(number), way], capture_output=True, text=True, timeout=120, check=True

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from marks import slow
 
 import ads_gym
 from ads_gym.agents.bayes.agent import Bayes
@@ -69,6 +70,21 @@ class Wrong:
         return "Wrong()"
 
 
+class Broken:
+    """An object that does not even say what it is."""
+
+    def __repr__(self):
+        raise ZeroDivisionError
+
+
+def nested(wrap, levels):
+    """A value in so many others."""
+    value = 0
+    for _ in range(levels):
+        value = [value] if wrap is list else wrap(value)
+    return value
+
+
 WRONG = {
     "None": None,
     "NaN": float("nan"),
@@ -79,6 +95,8 @@ WRONG = {
     "1.5": 1.5,
     "10**30": 10**30,
     "10**400": 10**400,
+    "10**5000": 10**5_000,
+    "broken": Broken(),
     "True": True,
     "text": "nonsense",
     "no text": "",
@@ -89,6 +107,9 @@ WRONG = {
     "path": Path("nowhere"),
     "list": [],
     "deep list": [[[[[[[[[[]]]]]]]]]],
+    "very deep list": nested(list, 100_000),
+    "very deep dict": nested(lambda inner: {"x": inner}, 100_000),
+    "list in itself": (circle := [1], circle.append(circle))[0],
     "ragged list": [[1], [1, 2]],
     "texts": ["a", "b"],
     "dict": {},
@@ -195,7 +216,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         device="cpu",
         data_root=None,
         run="searched",
-        restart=True,
+        restart=False,
         store=None,
         agent_options={},
         evaluator=None,
@@ -441,7 +462,10 @@ def faults_of(name):
     return faults
 
 
-@pytest.mark.parametrize("name", CALLS)
+LONG = ("time_evaluator", "measure_throughput", "spread")  # seconds, because of what is right in the other arguments
+
+
+@pytest.mark.parametrize("name", [(slow if name in LONG else pytest.param)(name) for name in CALLS])
 def test_wrong_values_are_told(place, name):
     faults = faults_of(name)
     assert not faults, "\n".join(faults)

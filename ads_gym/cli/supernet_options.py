@@ -10,7 +10,7 @@ import typer
 from ads_gym.architecture import DenseNetConfig, Stem
 from ads_gym.data.spec import SOURCES
 from ads_gym.data.splits import DataSpec, default_spec, describe
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout, Recipe
 from ads_gym.supernet_training import SupernetSettings, check_settings
@@ -111,7 +111,7 @@ def _blocks(text: str | None) -> tuple[int, ...] | None:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidValue(
-            f"--blocks are whole numbers with commas between, such as 6,6,6; got {text!r:.80}."
+            f"--blocks are whole numbers with commas between, such as 6,6,6; got {shown(text)}."
         ) from error
 
 

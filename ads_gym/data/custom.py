@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ads_gym.data.image_folder import class_folders, read_image_folder
 from ads_gym.data.images import ImageSet, resize
-from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound
+from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, shown
 from ads_gym.files import exists, is_folder, opened, resolve
 from ads_gym.limits import MAX_CLASSES, MAX_DATA_MEMORY, MAX_PIXELS, MAX_TENSORS_BYTES, check_memory
 from ads_gym.records import Pixels, checked
@@ -71,7 +71,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]
     """
     names = [each.removesuffix(".npy") for each in archive.namelist()]
     if name not in names:
-        raise ValueError(f"it has no {name!r}, only {names!r:.80}")
+        raise ValueError(f"it has no {name!r}, only {shown(names)}")
     entry = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name!r} is compressed by a method that numpy does not write")
@@ -84,7 +84,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]
             raise ValueError(f"{name!r} holds pickled objects")
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != entry.file_size - file.tell():
-            raise ValueError(f"{name!r} claims the shape {shape!r:.60} of {dtype!r:.40}, and is of another size")
+            raise ValueError(f"{name!r} claims the shape {shown(shape)} of {shown(dtype)}, and is of another size")
         values = np.frombuffer(bytearray(file.read(size)), dtype)
     return values.reshape(shape, order="F" if is_fortran else "C")
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ads_gym.devices import resolve_device
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import MAX_IMAGES
 from ads_gym.records import Pixels, checked, record
 
@@ -76,7 +76,7 @@ class ImageSet:
             fits = False
         if not fits:
             raise InvalidValue(
-                f"indices of images are whole numbers [m] from 0 to {len(self) - 1}, got {indices!r:.80}."
+                f"indices of images are whole numbers [m] from 0 to {len(self) - 1}, got {shown(indices)}."
             )
         return ImageSet(self.images[chosen], self.labels[chosen])
 

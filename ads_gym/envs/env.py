@@ -14,7 +14,7 @@ from ads_gym.architecture import Architecture
 from ads_gym.envs import render
 from ads_gym.envs.episode import Decision, Episode, Rules
 from ads_gym.envs.observations import OBSERVERS, Observation
-from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
+from ads_gym.errors import InvalidValue, ResetNeeded, shown, unknown_name
 from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
 from ads_gym.objective import Reward
@@ -215,7 +215,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         problem: Problem | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None and str(render_mode) not in self.metadata["render_modes"]:
+        if not (render_mode is None or (isinstance(render_mode, str) and render_mode in self.metadata["render_modes"])):
             raise unknown_name("render mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         settings: dict[str, Any] = {
@@ -227,7 +227,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         }
         settings |= {"reward": reward, "cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}
         if problem is not None and not isinstance(problem, Problem):
-            raise InvalidValue(f"problem should be a Problem, got {problem!r:.80}.")
+            raise InvalidValue(f"problem should be a Problem, got {shown(problem)}.")
         self.problem = problem = _make_problem(settings) if problem is None else _alone(problem, settings)
         self.config, self.cost, self.topology = problem.config, problem.cost, problem.topology
         self.macs_limit = problem.macs_limit
@@ -376,7 +376,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             pass
         entries = "one integer" if self._is_single else f"{self.rules.slots} integers"
         raise InvalidValue(
-            f"with decision '{self.rules.decision}' an action is {entries}, 0 (drop) or 1 (keep); got {action!r:.80}."
+            f"with decision '{self.rules.decision}' an action is {entries}, 0 (drop) or 1 (keep); got {shown(action)}."
         )
 
     def _info(self, episode: Episode, executed: Int8Array, overruled: int) -> dict[str, Any]:
@@ -398,7 +398,7 @@ def check_options(options: object) -> None:
         InvalidValue: anything else.
     """
     if not isinstance(options, Mapping):
-        raise InvalidValue(f"options of reset are a dict, as {{'decided': ...}}, or None; got {options!r:.80}.")
+        raise InvalidValue(f"options of reset are a dict, as {{'decided': ...}}, or None; got {shown(options)}.")
 
 
 def _numbers(metrics: Metrics) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ads_gym.envs.env import DenseNetSparsifyEnv, check_options
 from ads_gym.envs.vector_episodes import Episodes
-from ads_gym.errors import InvalidValue, ResetNeeded, unknown_name
+from ads_gym.errors import InvalidValue, ResetNeeded, shown, unknown_name
 from ads_gym.limits import MAX_ENVIRONMENTS
 from ads_gym.records import check
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
@@ -49,7 +49,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self, num_envs: int = 1, *, autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP, **keywords: Any
     ) -> None:
         modes = [mode.value for mode in AutoresetMode]
-        if not isinstance(autoreset_mode, AutoresetMode) and str(autoreset_mode) not in modes:
+        if not isinstance(autoreset_mode, str | AutoresetMode) or autoreset_mode not in [*AutoresetMode, *modes]:
             raise unknown_name("autoreset mode", autoreset_mode, modes)
         self.template = template = DenseNetSparsifyEnv(**keywords)
         self.num_envs = check(num_envs, Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)], "num_envs")
@@ -182,7 +182,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             return np.ones(self.num_envs, np.bool_)
         mask = options["reset_mask"]
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
-            raise InvalidValue(f"'reset_mask' is a bool array of shape ({self.num_envs},), got {mask!r:.80}.")
+            raise InvalidValue(f"'reset_mask' is a bool array of shape ({self.num_envs},), got {shown(mask)}.")
         if not mask.any():
             raise InvalidValue("'reset_mask' resets nothing: at least one entry must be True.")
         return mask
@@ -206,7 +206,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         if not is_right or len(seeds) != self.num_envs:
             raise InvalidValue(
                 f"seeds are one number from 0 on or a sequence of {self.num_envs}, one for each environment; "
-                f"got {seed!r:.80}."
+                f"got {shown(seed)}."
             )
         return None if seeds[0] is None else int(seeds[0])
 
@@ -243,7 +243,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             pass
         raise InvalidValue(
             f"with decision '{self.template.rules.decision}' the actions of {self.num_envs} environments are integers "
-            f"of shape {shape}, 0 (drop) or 1 (keep); got {actions!r:.80}."
+            f"of shape {shape}, 0 (drop) or 1 (keep); got {shown(actions)}."
         )
 
     def _no_action(self) -> tuple[Int8Array, IntArray]:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.nets.cost import CostTable
 from ads_gym.records import Count, check, plain
 from ads_gym.topology import BoolArray, Topology
@@ -109,14 +109,14 @@ class ForeignEvaluator(BaseEvaluator):
         if missing:
             raise InvalidValue(
                 "an evaluator is 'planted:KIND:SEED', 'module:name' or an object with config, topology, fingerprint "
-                f"and evaluate(masks); {evaluator!r:.80} has no {' and no '.join(missing)}."
+                f"and evaluate(masks); {shown(evaluator)} has no {' and no '.join(missing)}."
             )
         if not isinstance(evaluator.fingerprint, str) or not evaluator.fingerprint:
-            raise InvalidValue(f"the fingerprint of an evaluator is a string, got {evaluator.fingerprint!r:.80}.")
+            raise InvalidValue(f"the fingerprint of an evaluator is a string, got {shown(evaluator.fingerprint)}.")
         for name, kind in (("config", DenseNetConfig), ("topology", Topology)):
             if not isinstance(getattr(evaluator, name), kind):
                 raise InvalidValue(
-                    f"{name} of an evaluator is a {kind.__name__}, got {getattr(evaluator, name)!r:.80}."
+                    f"{name} of an evaluator is a {kind.__name__}, got {shown(getattr(evaluator, name))}."
                 )
         self.evaluator = evaluator
         self.config, self.topology = evaluator.config, evaluator.topology
@@ -254,7 +254,7 @@ def check_metrics(metrics: Any, count: int) -> list[Metrics]:
         raise InvalidValue(f"the evaluator was asked for {count} masks and gave {got} metrics.")
     for values in metrics:
         if not isinstance(values, Metrics):
-            raise InvalidValue(f"an evaluator gives Metrics, got {values!r:.60}.")
+            raise InvalidValue(f"an evaluator gives Metrics, got {shown(values)}.")
     return [Metrics(**{name: _number(name, value) for name, value in row.items()}) for row in map(vars, metrics)]
 
 

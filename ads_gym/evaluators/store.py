@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from ads_gym.database import IN_MEMORY, Database, Schema
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC, Evaluator, EvaluatorWrapper, Metrics
 from ads_gym.topology import BoolArray
 
@@ -59,7 +59,7 @@ class EvaluationStore:
             InvalidValue: no keys.
         """
         if not isinstance(masks, Iterable):
-            raise InvalidValue(f"masks are keys of `Topology.key`, got {masks!r:.80}.")
+            raise InvalidValue(f"masks are keys of `Topology.key`, got {shown(masks)}.")
         found = {}
         for mask in masks:
             for row in self.database.rows(_SELECT, (fingerprint, mask)):
@@ -98,7 +98,7 @@ def insert_metrics(connection: Connection, fingerprint: str, metrics: Mapping[by
     """Insert metrics by mask within a transaction; a mask that is stored already stays as it is."""
     for mask, values in metrics.items() if isinstance(metrics, Mapping) else [(None, metrics)]:
         if not isinstance(mask, bytes) or not isinstance(values, Metrics):
-            raise InvalidValue(f"a store holds Metrics by the key of a mask, got {values!r:.80} by {mask!r:.40}.")
+            raise InvalidValue(f"a store holds Metrics by the key of a mask, got {shown(values)} by {shown(mask)}.")
     connection.executemany(_INSERT, [(fingerprint, mask, *vars(values).values()) for mask, values in metrics.items()])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig, Stem
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import check_memory
 from ads_gym.nets.cost import FLOAT32, cost_of, map_bytes
 from ads_gym.records import checked
@@ -184,7 +184,7 @@ def check_input(images: Tensor, config: DenseNetConfig) -> None:
         InvalidValue: no floating tensor [n, c, h, w] of as many channels.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != config.image_shape[0]:
-        got = list(images.shape) if isinstance(images, Tensor) else f"{images!r:.80}"
+        got = list(images.shape) if isinstance(images, Tensor) else f"{shown(images)}"
         raise InvalidValue(f"the network reads float images [n, {config.image_shape[0]}, h, w], got {got}.")
     if not images.is_floating_point():
         raise InvalidValue(f"the network reads images scaled to [-1, 1] (network_input), got {images.dtype}.")

@@ -13,7 +13,7 @@ from pydantic import Field
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.errors import DamagedFile, InvalidValue, shown
 from ads_gym.files import naming, read_bytes, write_file
 from ads_gym.limits import MAX_ENTRIES, MAX_JSON_BYTES, MAX_TENSORS_BYTES
 from ads_gym.records import Count, Text, check, parse_json, record
@@ -147,10 +147,10 @@ def _check_header(content: bytes) -> None:
     check(header.pop("__metadata__", {}), Annotated[dict[Text, Text], Field(max_length=MAX_ENTRIES)], "__metadata__")
     for name, values in header.items():
         if not isinstance(values, dict):
-            raise DamagedFile(f"what its header says of {name!r:.80} is no object.")
+            raise DamagedFile(f"what its header says of {shown(name)} is no object.")
         entry = TensorEntry(**values)
         if entry.data_offsets[1] > len(content) - 8 - length:
-            raise DamagedFile(f"it ends before the tensor {name!r:.80} does.")
+            raise DamagedFile(f"it ends before the tensor {shown(name)} does.")
 
 
 def _check_archive(content: bytes, path: Path) -> None:

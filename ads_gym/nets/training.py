@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ads_gym.data.images import ImageSet, network_input
-from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.errors import DamagedFile, InvalidValue, shown
 from ads_gym.files import exists
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
@@ -149,20 +149,25 @@ def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, re
         stored = read_safetensors(path, "checkpoint")
         epochs = stored.pop("epochs", torch.tensor(0))
         if epochs.dtype != torch.int64 or epochs.ndim or not 1 <= int(epochs) <= recipe.epochs:
-            raise DamagedFile(f"it should have 1 to {recipe.epochs} epochs behind it, and has {epochs.tolist()!r:.40}.")
+            raise DamagedFile(
+                f"it should have 1 to {recipe.epochs} epochs behind it, and has {shown(epochs.tolist())}."
+            )
         load_weights(network, _part(stored, "network "), path)
         momenta = _part(stored, "momentum ")
+        if stored:
+            raise DamagedFile(f"it has a tensor {shown(next(iter(stored)))}, which no checkpoint has.")
         for name, weight in network.named_parameters():
             momentum = momenta.pop(name, torch.empty(0))
             if momentum.shape != weight.shape or momentum.dtype != weight.dtype or not momentum.isfinite().all():
                 raise DamagedFile(f"the momentum of {name} is none of finite numbers, {list(weight.shape)}.")
             optimizer.state[weight][MOMENTUM] = momentum.to(weight.device)
         if momenta:
-            raise DamagedFile(f"it has a momentum of {next(iter(momenta))!r:.80}, which the network lacks.")
+            raise DamagedFile(f"it has a momentum of {shown(next(iter(momenta)))}, which the network lacks.")
     except DamagedFile as error:
         raise DamagedFile(f"the checkpoint {path} cannot be used ({error}): remove it to start anew.") from error
     return int(epochs)
 
 
 def _part(stored: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
+    """Take the tensors of such names out of `stored`, and return them by the rest of their names."""
+    return {name.removeprefix(prefix): stored.pop(name) for name in list(stored) if name.startswith(prefix)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from ads_gym import files, limits
 from ads_gym.agents.registry import Kind, LoadedAgent
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 from ads_gym.evaluators.base import provenance
 from ads_gym.imports import object_name
 from ads_gym.objective import Reward
@@ -123,7 +123,7 @@ def _plain(options: Mapping[str, Any]) -> Any:
             return value.item()
         name = str(value) if isinstance(value, Path) else stable_name(value)
         if name is None:
-            raise TypeError(f"got {value!r:.80}")
+            raise TypeError(f"got {shown(value)}")
         return name
 
     try:

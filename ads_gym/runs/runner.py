@@ -12,7 +12,7 @@ import numpy as np
 from ads_gym import files
 from ads_gym.agents.registry import Kind, LoadedAgent, find_agent
 from ads_gym.envs.episode import Decision
-from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue
+from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue, shown
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
@@ -314,7 +314,9 @@ def check_asked(masks: Any, name: str) -> Any:
     except ValueError:  # a ragged sequence
         array = np.empty(())
     if array.ndim == 0:
-        raise InvalidValue(f"ask of agent {name} should return masks, bool [n, E] (n = 0: the end), got {masks!r:.80}.")
+        raise InvalidValue(
+            f"ask of agent {name} should return masks, bool [n, E] (n = 0: the end), got {shown(masks)}."
+        )
     return array
 
 

@@ -22,7 +22,7 @@ from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, step_input
 from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
 from ads_gym.agents.recurrent.rollout import Episode, Rollout, StepInput, keep_is_legal
 from ads_gym.agents.recurrent.saving import PolicyRecord, read_policy, write_policy
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.limits import MAX_EVALUATIONS, MAX_GROWTH, MAX_MASKS
 from ads_gym.nets.tensorfile import load_weights
 from ads_gym.records import Seed, check, checked, record
@@ -168,9 +168,9 @@ class Recurrent:
     def _check_state(self, state: object, shape: tuple[int, ...]) -> None:
         """Check that `predict` may have returned a state for so many observations."""
         size = (shape[0], self.config.hidden_size)
-        shapes = [np.shape(part) for part in state] if isinstance(state, tuple | list) else None
+        shapes = [getattr(part, "shape", None) for part in state] if isinstance(state, tuple | list) else None
         if shapes != [size, size, shape]:
-            raise InvalidValue(f"a state is what predict returned for {shape[0]} observations, got {state!r:.80}.")
+            raise InvalidValue(f"a state is what predict returned for {shape[0]} observations, got {shown(state)}.")
 
     @torch.no_grad()
     def _choose(self, step: StepInput) -> BoolArray:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from networks import KINDS, WIDE, random_images, reference_logits, trained_looking, trained_on_digits
 
 from ads_gym.architecture import Architecture, DenseNetConfig
@@ -50,8 +51,15 @@ def masks_of(topology, n, seed=0):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("scope", Scope)
-@pytest.mark.parametrize("config", KINDS + WIDE, ids=str)
+@pytest.mark.parametrize(
+    ("config", "scope"),
+    [
+        make(config, scope)
+        for index, config in enumerate([*KINDS, *WIDE])
+        for make, scope in zip((pytest.param, slow)[:: (-1) ** index], Scope, strict=True)
+    ],
+    ids=str,
+)
 def test_it_equals_the_plain_reference_in_float64(config, scope, device, monkeypatch):
     small_chunks(monkeypatch)
     supernet = trained_looking(config).double()
@@ -60,8 +68,10 @@ def test_it_equals_the_plain_reference_in_float64(config, scope, device, monkeyp
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("scope", Scope)
-@pytest.mark.parametrize("bottleneck", [False, True])
+@pytest.mark.parametrize(
+    ("bottleneck", "scope"),
+    [(False, Scope.LAYERS), slow(False, Scope.ALL), slow(True, Scope.LAYERS), slow(True, Scope.ALL)],
+)
 def test_it_equals_the_plain_reference_in_float32_on_trained_weights(bottleneck, scope, device, monkeypatch):
     small_chunks(monkeypatch)
     task = Task.load("digits")

@@ -255,6 +255,7 @@ def test_a_store_damaged_while_open_is_an_error_too(tmp_path):
         with path.open("r+b") as stream:
             stream.seek(4096)
             stream.write(os.urandom(path.stat().st_size - 4096))
+        store.database.connection.execute("PRAGMA shrink_memory")  # what was read before is read again
         with pytest.raises(DamagedFile, match="damaged"):
             store.read("a", [bytes([i, j]) for i in range(40) for j in range(40)])
 

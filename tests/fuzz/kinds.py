@@ -22,6 +22,7 @@ from ads_gym.data import idx
 from ads_gym.data.custom import load_custom
 from ads_gym.data.images import ImageSet
 from ads_gym.data.spec import DataSpec
+from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC
 from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.recipe import Recipe
@@ -89,12 +90,19 @@ def _manifest(place):
         print_result(result, Console(file=io.StringIO(), width=100))
 
 
+def assert_metrics(metrics):
+    """Of the types and within the limits that they have."""
+    for name, kind in FIELD_TYPES.items():
+        assert type(getattr(metrics, name)) is kind and abs(getattr(metrics, name)) <= max(MAX_METRIC, 2**63)
+
+
 def _record(place):
     with RunRecord(place / "run/record.sqlite") as record:
         topology = ads_gym.make_problem("planted-20").topology
         for (fingerprint,) in record.database.rows("SELECT DISTINCT fingerprint FROM evaluations"):
             for row in record.history(fingerprint, topology):
-                assert isinstance(row.objective, float) and isinstance(row.metrics.macs, int)
+                assert_metrics(row.metrics)
+                assert isinstance(row.objective, float) and abs(row.objective) <= MAX_METRIC
                 topology.mask(row.mask)
 
 
@@ -102,7 +110,7 @@ def _store(place):
     with EvaluationStore(place / "store") as store:
         for fingerprint, mask in store.database.rows("SELECT fingerprint, mask FROM evaluations"):
             for metrics in store.read(fingerprint, [mask]).values():
-                assert isinstance(metrics.accuracy, float) and isinstance(metrics.macs, int)
+                assert_metrics(metrics)
         store.add("new", {b"x": ads_gym.make_problem("planted-20").score(np.ones((1, 20), bool))[0].metrics})
         assert store.read("new", [b"x"])
 

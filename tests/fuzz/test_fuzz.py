@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import plain_environment
 from kinds import KINDS, make
+from marks import slow
 
 HERE = Path(__file__).parent
 CASES, MANY = 200, 5_000
@@ -63,7 +64,15 @@ def test_many_spoilt_files(kind, good, tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("body", ["raise KeyError('x')", "while True: pass", "bytes(2**31)", "os.abort()"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise KeyError('x')",
+        slow("while True: pass"),
+        slow("bytes(2**31)"),
+        slow("os.abort()"),
+    ],
+)
 def test_faults_are_found(good, tmp_path, body):
     """By the harness: an error of another kind, a hang, a flood, a crash."""
     code = (HERE / "child.py").read_text()

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 from attacks import ATTACKS
 from commands import plain_environment
+from marks import slow
 
 HERE = Path(__file__).parent
-QUICK = [name for name in ATTACKS if " is " not in name or name.endswith("link_to_folder")]
+QUICK = [
+    *("nothing", "agent with code", "reward", "task as code", "data as code", "data as a pipe", "markup"),
+    *("python everywhere", "trigger", "postscript", "loops", "drafts"),
+]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch has computed")
 
 
@@ -44,11 +48,11 @@ def test_all_attacks_on_a_folder(tmp_path, part):
 @pytest.mark.parametrize(
     ("done", "says"),
     [
-        ("os.system('true')", "os.system"),
-        ("sys.path.insert(0, '.'); import evil", "evil was imported"),
         ("open('victim', 'w').close()", "victim changed"),
-        ("open('elsewhere/new', 'w').close()", "new changed"),
-        ("raise KeyError", "KeyError"),
+        slow("os.system('true')", "os.system"),
+        slow("sys.path.insert(0, '.'); import evil", "evil was imported"),
+        slow("open('elsewhere/new', 'w').close()", "new changed"),
+        slow("raise KeyError", "KeyError"),
     ],
 )
 def test_faults_are_found(tmp_path, done, says):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from networks import KINDS, WIDE, random_images, trained_looking
 from torch import nn
 
@@ -53,7 +54,7 @@ def test_folded_says_what_the_network_says(config, scope, make):
 
 
 @pytest.mark.parametrize("config", KINDS + WIDE, ids=str)
-@pytest.mark.parametrize("brightness", [0.3, 0.9])
+@pytest.mark.parametrize("brightness", [slow(0.3), 0.9])
 def test_a_fold_is_as_exact_as_its_network_where_means_are_large_beside_deviations(config, brightness):
     """Bright images of low contrast: a channel's scale and shift are large and nearly cancel."""
     errors = []

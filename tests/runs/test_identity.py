@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import PROGRAM, read_manifest, read_rows, run_here, run_program
+from marks import slow
 
 import ads_gym
 from ads_gym.envs.env import DenseNetSparsifyEnv
@@ -130,6 +131,7 @@ def test_an_edited_agent_is_another_run(place):
     assert "Stored result" in third.out and table_of(third.out) == table_of(first.out)
 
 
+@pytest.mark.slow
 def test_an_edited_module_that_an_agent_imports_is_another_run(place):
     (place / "helper.py").write_text("KEEP = 1\n")
     (place / "mine.py").write_text("from helper import KEEP\n" + MINE.format(action="KEEP"))
@@ -151,6 +153,7 @@ def test_an_explicit_folder_of_other_code_is_an_error(place):
     assert read_manifest(place / "r") == before
 
 
+@pytest.mark.slow
 def test_an_edited_reward_is_another_run(place):
     command = ("search", "--task", "planted-20", "--agent", "random", "--evaluations", "4", "--reward", "mine:reward")
     (place / "mine.py").write_text("def reward(metrics):\n    return metrics.accuracy\n")
@@ -293,7 +296,7 @@ def test_a_moved_project_is_extended_and_retrained(run, place, monkeypatch):
 # Budgets
 
 
-@pytest.mark.parametrize("agent", ["random", "local", "bayes", "recurrent", coin, Three])
+@pytest.mark.parametrize("agent", ["random", "bayes", coin, slow("local"), slow("recurrent"), slow(Three)])
 def test_a_smaller_budget_is_answered_from_the_first_rows(place, agent):
     search(agent, 64, run="long")
     shorter, alone = search(agent, 8, run="long"), search(agent, 8, run="short")
@@ -312,7 +315,7 @@ def stubborn(env, seed):
                 pass
 
 
-@pytest.mark.parametrize("shorter", [2, 3, 4, 5])
+@pytest.mark.parametrize("shorter", [2, slow(3), slow(4), slow(5)])
 def test_a_smaller_budget_may_end_by_episodes(place, shorter):
     search(stubborn, 6, run="long")
     assert search(stubborn, shorter, run="long").to_record() == search(stubborn, shorter, run="short").to_record()
@@ -529,6 +532,7 @@ def test_weights_never_lie_beside_another_architecture(place, monkeypatch):
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_code_that_was_edited_after_its_import_is_told(place):
     """In one process, as in a notebook: the code in memory is not what the file says."""
     (place / "mine.py").write_text(MINE.format(action=1))
@@ -548,6 +552,7 @@ def test_code_that_was_edited_after_its_import_is_told(place):
     assert len(runs(place)) == 2
 
 
+@pytest.mark.slow
 def test_code_in_a_package_that_runs_as_a_program_counts(place):
     (place / "pk").mkdir()
     (place / "pk/__init__.py").touch()
@@ -562,6 +567,7 @@ def test_code_in_a_package_that_runs_as_a_program_counts(place):
     assert len(runs(place)) == 2
 
 
+@pytest.mark.slow
 def test_a_module_named_like_one_of_pythons_counts(place):
     (place / "mine.py").write_text("from profile import ACTION\n" + MINE.format(action="ACTION"))
     for action in (0, 1):
@@ -572,6 +578,7 @@ def test_a_module_named_like_one_of_pythons_counts(place):
     assert len(runs(place)) == 2
 
 
+@pytest.mark.slow
 def test_code_that_an_option_names_counts(place):
     for value in (0.1, 0.9):
         (place / "hooks.py").write_text(f"def density():\n    return {value}\n")

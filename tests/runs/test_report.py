@@ -142,13 +142,16 @@ def test_tensorboard_reads_the_scalars(rows, tmp_path):
         scalars.write(rows[10:20], rows[12])
     with Scalars(tmp_path / "tb") as scalars:  # the process that goes on
         scalars.write(rows[20:25], rows[12])
-    events = EventAccumulator(str(tmp_path / "tb"), {"tensors": 0})  # all of them, no sample
-    events.Reload()
+    accumulator = EventAccumulator(str(tmp_path / "tb"), {"tensors": 0})  # all of them, no sample
+    accumulator.Reload()
+
+    def events(tag):  # files of one second are read in any order
+        return sorted(accumulator.Tensors(f"search/{tag}"), key=lambda event: event.step)
 
     def value(tag, index):
-        return float(make_ndarray(events.Tensors(f"search/{tag}")[index].tensor_proto))
+        return float(make_ndarray(events(tag)[index].tensor_proto))
 
-    assert [event.step for event in events.Tensors("search/accuracy")] == list(range(1, 26))
+    assert [event.step for event in events("accuracy")] == list(range(1, 26))
     assert value("accuracy", 7) == pytest.approx(rows[7].metrics.accuracy)
     assert value("best/objective", -1) == pytest.approx(rows[12].objective)
     assert value("relative_macs", 0) == pytest.approx(rows[0].metrics.relative_macs)

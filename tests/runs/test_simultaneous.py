@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from commands import plain_environment, read_manifest, read_rows
+from marks import slow
 
 SEARCHER = """
 import sys
@@ -31,8 +32,8 @@ for line in sys.stdin:
     ("kinds", "rounds"),
     [
         (("random", "random"), 10),
-        pytest.param(("random", "random", "random"), 60, marks=pytest.mark.slow),
-        pytest.param(("random", "fails", "fails"), 60, marks=pytest.mark.slow),
+        slow(("random", "random", "random"), 60),
+        slow(("random", "fails", "fails"), 60),
     ],
 )
 def test_searches_begun_at_once_in_a_new_folder(tmp_path, kinds, rounds):
