@@ -427,7 +427,7 @@ assert evaluator.evaluate(masks) == expected
     ("number", "says", "way"),
     [
         (1, "True", "fork"),
-        (2, "start processes by spawn", "AsyncVectorEnv"),
+        slow(2, "start processes by spawn", "AsyncVectorEnv"),
         slow(1, "True", "AsyncVectorEnv"),
         slow(2, "start processes by spawn", "fork"),
     ],

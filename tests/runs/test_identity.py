@@ -213,7 +213,7 @@ def test_two_unnamed_rewards_do_not_share_a_folder(place):
         search(reward=lambda metrics: 2 * metrics.accuracy, run="r")
 
 
-@pytest.mark.parametrize("form", [str, Path, lambda path: [str(path)], lambda path: {"a": str(path)}])
+@pytest.mark.parametrize("form", [slow(str), slow(Path), lambda path: [str(path)], slow(lambda path: {"a": str(path)})])
 def test_files_that_options_name_count_by_their_contents(place, form):
     (place / "start.txt").write_text("0")
     options = {"start": form(Path("start.txt"))}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from commands import read_manifest as manifest_of
 from commands import read_rows
+from marks import slow
 
 import ads_gym
 from ads_gym.errors import (
@@ -394,7 +395,7 @@ def test_bad_arguments_leave_nothing_behind(tmp_path, keywords, error, says):
         ("bayes", {"warmupp": 4}, {"warmup": 4}),
     ],
 )
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("there", [False, slow(True)])
 def test_options_that_the_agent_refuses_leave_nothing_in_the_way_of_right_ones(tmp_path, agent, wrong, right, there):
     if there:
         (tmp_path / "run").mkdir()
