@@ -52,12 +52,16 @@ class Database:
             if not file.exists():
                 _create(file, schema)
             files.check_no_link(file, *(file.with_name(file.name + ending) for ending in ENDINGS[1:]))
-            _check(file, schema)
+            _check_header(file, schema)
             self.connection = _connect(_uri(file, "rw"))
-            self._check_content()
-            # Whether we may write shows now, and not after the first evaluation is paid.
-            self.connection.execute("BEGIN IMMEDIATE")
-            self.connection.execute("COMMIT")
+            try:
+                _check_content(self.connection, file, schema)
+                # Whether we may write shows now, and not after the first evaluation is paid.
+                self.connection.execute("BEGIN IMMEDIATE")
+                self.connection.execute("COMMIT")
+            except BaseException:
+                self.connection.close()
+                raise
 
     def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
@@ -76,14 +80,6 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
-
-    def _check_content(self) -> None:
-        """Check pages, types and CHECK constraints; SQLite would know no CHECK of a file that was opened to read."""
-        trouble = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if trouble != "ok":
-            self.connection.close()
-            what, trouble = self._schema.what, trouble.splitlines()[-1]
-            raise DamagedFile(f"the {what} {self.path} is damaged: {trouble}. Restore it, or give another path.")
 
     def errors(self) -> Any:
         """Context in which errors of SQLite and of the file system become ours."""
@@ -133,8 +129,8 @@ def _create(file: Path, schema: Schema) -> None:
             draft.with_name(draft.name + ending).unlink(missing_ok=True)
 
 
-def _check(file: Path, schema: Schema) -> None:
-    """Check that a file is of the schema, without writing a byte; SQLite sees no file that lacks our mark.
+def _check_header(file: Path, schema: Schema) -> None:
+    """Check that a file has our mark, without writing a byte; SQLite sees no file that lacks it.
 
     (SQLite's own read-only mode leaves -wal and -shm files beside a foreign database.)
     """
@@ -149,13 +145,21 @@ def _check(file: Path, schema: Schema) -> None:
             f"the {schema.what} {file} has version {version}, and this ads-gym reads {schema.version}. It was left "
             f"as it is; {advice} another path."
         )
-    with closing(_connect(_uri(file, "ro"))) as database:
-        database.execute("PRAGMA trusted_schema = off")
-        found = database.execute("SELECT type, sql FROM sqlite_schema WHERE sql NOT NULL").fetchmany(
-            len(schema.tables) + 1
-        )
-        if found != [("table", table) for table in schema.tables]:  # no other tables, triggers, views, indexes
-            raise DamagedFile(f"the {schema.what} {file} has other tables than it should have: {shown(found)}.")
+
+
+def _check_content(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
+    """Check that a file has our tables and nothing else, then its pages, types and CHECK constraints.
+
+    (On a connection that may write: SQLite knows no CHECK of a file that was opened to be read only.)
+    """
+    connection.execute("PRAGMA trusted_schema = off")
+    query = "SELECT type, sql FROM sqlite_schema WHERE sql NOT NULL"
+    found = connection.execute(query).fetchmany(len(schema.tables) + 1)
+    if found != [("table", table) for table in schema.tables]:  # no other tables, triggers, views, indexes
+        raise DamagedFile(f"the {schema.what} {file} has other tables than it should have: {shown(found)}.")
+    if (trouble := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        trouble = trouble.splitlines()[-1]
+        raise DamagedFile(f"the {schema.what} {file} is damaged: {trouble}. Restore it, or give another path.")
 
 
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
