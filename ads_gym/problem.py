@@ -263,7 +263,12 @@ def _named_evaluator(spec: str, task: Task, scope: Scope) -> BaseEvaluator:
     factory = import_object(spec, "evaluator")
     if not callable(factory):
         raise InvalidValue(f"evaluator {spec!r} is {shown(factory)}, and should be callable as name(task, scope).")
-    made = factory(task, scope)
+    try:
+        made = factory(task, scope)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # from within: an error of the user's own code
+        raise InvalidValue(f"evaluator {spec!r} should be callable as name(task, scope): {error}.") from error
     if not isinstance(made, Evaluator):
         raise InvalidValue(
             f"{spec}(task, scope) gave {shown(made)}, which is no Evaluator: it needs config, topology, "

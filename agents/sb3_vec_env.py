@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from ads_gym.envs.vector import DenseNetSparsifyVectorEnv
 from ads_gym.errors import InvalidValue, shown, unknown_name
+from ads_gym.records import Seed, check
 from ads_gym.topology import UNDECIDED, BoolArray
 
 Options = dict[str, Any]
@@ -46,13 +47,23 @@ class DenseNetSparsifyVecEnv(VecEnv):
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Set the seeds of the next reset, N in a row, and return them."""
-        first = int(np.random.default_rng().integers(2**32 - self.num_envs)) if seed is None else seed
+        first = (
+            int(np.random.default_rng().integers(2**32 - self.num_envs)) if seed is None else check(seed, Seed, "seed")
+        )
         self._next_seeds = [first + index for index in range(self.num_envs)]
         return self._next_seeds
 
     def set_options(self, options: list[Options] | Options | None = None) -> None:
-        """Set the options of the next reset, the same for all environments or one for each."""
+        """Set the options of the next reset, the same for all environments or one for each.
+
+        Raises:
+            InvalidValue: no dicts, or another number of them.
+        """
         each = [options or {}] * self.num_envs if options is None or isinstance(options, dict) else options
+        if not isinstance(each, Sequence) or not all(isinstance(one, dict) for one in each):
+            raise InvalidValue(f"options are a dict, or {self.num_envs} dicts, got {shown(options)}.")
+        if len(each) != self.num_envs:
+            raise InvalidValue(f"options are a dict, or {self.num_envs} dicts, got {len(each)}.")
         self._next_options = [dict(one) for one in each]
 
     def reset(self) -> NDArray[Any]:
@@ -68,7 +79,9 @@ class DenseNetSparsifyVecEnv(VecEnv):
         given = {}
         if any(options):
             free = np.full(self._plain.topology.size, UNDECIDED, np.int8)
-            given["decided"] = np.stack([each.get("decided", free) for each in options])
+            given["decided"] = np.stack(
+                [self._plain.topology.check_decisions(each.get("decided", free)) for each in options]
+            )
         observations, infos = self._env.reset(seed=seeds, options=given)  # type: ignore[arg-type]
         self.reset_infos = _split(infos, self.num_envs)
         self._episode_returns[:], self._lengths[:] = 0, 0

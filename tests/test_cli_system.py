@@ -46,6 +46,17 @@ def test_importing_the_package_leaves_ctrl_c_alone(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
+def test_help_loads_nothing_heavy(tmp_path):
+    code = (
+        "import atexit, sys; from ads_gym.cli import main\n"
+        "heavy = {'torch', 'pydantic', 'scipy', 'matplotlib', 'stable_baselines3'}\n"
+        "atexit.register(lambda: print('loaded:', *heavy & set(sys.modules)))\n"
+        "main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "train-supernet" in done.stdout and done.stdout.splitlines()[-1].strip() == "loaded:"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on open files")
 def test_without_free_file_handles(tmp_path):
     """The program itself cannot begin with 5; with 16 it has enough."""

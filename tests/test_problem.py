@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.errors import InvalidValue, UnknownName
+from ads_gym.errors import AdsGymError, InvalidValue, UnknownName
 from ads_gym.evaluators.base import Evaluator, ForeignEvaluator, Metrics
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import EvaluationStore
@@ -36,6 +36,17 @@ class Watched:
     def evaluate(self, masks):
         metrics = PlantedEvaluator(CONFIG).evaluate(masks)
         return metrics if self.answer is None else self.answer(metrics)
+
+
+class Derived(PlantedEvaluator):
+    """Somebody's own evaluator, which answers with other numbers."""
+
+    def __init__(self, **others):
+        super().__init__(CONFIG)
+        self.others = others
+
+    def evaluate_checked(self, masks):
+        return [replace(metrics, **self.others) for metrics in super().evaluate_checked(masks)]
 
 
 def test_scores_are_metrics_and_their_objective():
@@ -125,6 +136,13 @@ def test_masks_that_cannot_be_scored(masks, says):
         (Watched(lambda metrics: [replace(m, loss=float("nan")) for m in metrics]), "finite number, got nan"),
         (Watched(lambda metrics: [replace(m, accuracy=None) for m in metrics]), "accuracy .* valid number, got None"),
         (object(), "has no config"),
+        (Derived(macs=10**30), "macs of the evaluator's metrics should be less than 9223372036854775808"),
+        (Derived(macs=-1), "macs .* greater than or equal to 0, got -1"),
+        (Derived(macs=1.5), "macs .* valid integer, got 1.5"),
+        (Derived(parameters=True), "parameters .* valid integer, got True"),
+        (Derived(loss=float("inf")), "loss .*, got inf"),
+        (Derived(loss=1e300), "loss .* less than or equal to 10{30}, got 1e.300"),
+        (Derived(accuracy="x"), "accuracy .* valid number, got 'x'"),
     ],
 )
 def test_an_evaluator_that_cannot_be_used_is_told(evaluator, says):
@@ -135,6 +153,32 @@ def test_an_evaluator_that_cannot_be_used_is_told(evaluator, says):
         env.reset()
         env.step(masks_of(1)[0].astype(int))
         env.unwrapped.problem.score(masks_of(3))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        *(
+            (spec, r"callable as name\(task, scope\)")
+            for spec in ("json:loads", "os:getpid", "builtins:int", "math:pi")
+        ),
+        ("builtins:repr", "callable as name"),
+        ("builtins:print", "gave None, which is no Evaluator"),
+        ("json:nothing", "nothing"),
+        ("nowhere:x", "no module 'nowhere'"),
+    ],
+)
+def test_a_name_that_makes_no_evaluator_is_told(spec, says):
+    with pytest.raises(AdsGymError, match=says):
+        make_problem("planted-20", evaluator=spec).score(masks_of(1))
+
+
+def test_an_error_of_ones_own_evaluator_is_its_own(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("def make(task, scope):\n    return len(task)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match="has no len") as caught:
+        make_problem("planted-20", evaluator="broken:make").score(masks_of(1))
+    assert not isinstance(caught.value, AdsGymError)
 
 
 def test_an_evaluator_of_ones_own_needs_no_base_class():

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -146,9 +147,7 @@ def test_json_of_other_types_or_sizes_is_told(change, says):
     try:
         read = FORM.parse(text, "here")
     except DamagedFile as error:
-        assert pytest.raises(DamagedFile, match=says) is not None
-        with pytest.raises(DamagedFile, match=says):
-            raise error from None
+        assert re.search(says, str(error))
         assert str(error).startswith("here is no thing") and len(str(error)) < 500
     else:
         assert "more|" in says and FORM.parse(FORM.text(read), "here") == read  # deep, and within the depth

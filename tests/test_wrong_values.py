@@ -200,6 +200,19 @@ def played(optimiser, method):
     return call(optimiser.ask, 2) if method == "ask" else call(optimiser.tell, masks, problem().score(masks))
 
 
+def reset_to(decided):
+    """In Stable-Baselines3's vector environment, options are set before."""
+    made = vec_env(envs(observation="flat"))
+    made.set_options([{"decided": decided}, {}])
+    made.reset()
+
+
+def step(actions):
+    made = vec_env(envs(observation="flat"))
+    made.reset()
+    made.step(actions)
+
+
 METRICS = Metrics(0.5, 0.5, 1.0, 10, 10, 0.5, 0.5)
 CALLS = {  # each makes a function and its good arguments; functions that read files find them in the current folder
     "search": lambda: call(
@@ -291,6 +304,10 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "envs.reset where": lambda: call(lambda mask: started_envs().reset(options={"reset_mask": mask}), np.ones(2, bool)),
     "envs.step": lambda: call(started_envs().step, np.ones(2, int)),
     "vec_env": lambda: call(vec_env, envs(observation="flat")),
+    "vec_env.seed": lambda: call(vec_env(envs(observation="flat")).seed, 0),
+    "vec_env.set_options": lambda: call(vec_env(envs(observation="flat")).set_options, [{}, {}]),
+    "vec_env.reset": lambda: call(reset_to, np.full(20, -1)),
+    "vec_env.step": lambda: call(step, np.ones(2, int)),
     "DataSpec": lambda: call(DataSpec, "mine.npz", None, 6, 6, 6, 0, None, False),
     "default_spec": lambda: call(default_spec, "mine.npz", None, seed=0, data_root=None),
     "describe": lambda: call(describe, SPEC, None),

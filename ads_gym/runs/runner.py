@@ -117,7 +117,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         max_macs=max_macs,
         data_root=data_root,
     )
-    job = Job(problem, player, options, Decision(decision or Decision.CONNECTION), seed)
+    job = Job(problem, player, options, Decision.CONNECTION if decision is None else Decision(decision), seed)
     aside = None
     try:
         identity = identify(problem, reward, player, agent, options, str(job.decision), seed)

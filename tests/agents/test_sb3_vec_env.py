@@ -106,6 +106,9 @@ def test_options_and_seeds_are_for_the_next_reset():
     ours.set_options([{}, {"decide": decided}, {}])
     with pytest.raises(UnknownName, match="Did you mean 'decided'"):
         ours.reset()
+    for options in ([None] * N, 5, [{}], [5] * N, "abc"):
+        with pytest.raises(InvalidValue, match="options are a dict, or 3 dicts, got"):
+            ours.set_options(options)
     ours.set_options()
     np.testing.assert_array_equal(ours.reset(), theirs.reset())
     first, *rest = ours.seed()

@@ -32,6 +32,10 @@ from ads_gym.runs.record import RunRecord, to_csv
 from ads_gym.runs.recorder import RunWarning
 from ads_gym.tasks import save_task
 
+NESTED = [0]
+for _ in range(5_000):
+    NESTED = [NESTED]
+
 
 def stepper(env, seed, density=0.5):
     """Ten lines of plain Python: random actions, one connection after another."""
@@ -375,6 +379,9 @@ def test_a_task_in_a_folder_can_be_found_again_from_anywhere(tmp_path, monkeypat
         ({"reward": "softt"}, UnknownName, "soft"),
         ({"scope": "layer"}, UnknownName, "layers"),
         ({"decision": "network "}, UnknownName, "network"),
+        ({"decision": ""}, UnknownName, "network"),
+        *(({"agent_options": options}, InvalidValue, "agent_options") for options in (5, True, [("a", 1)], {1: 2})),
+        ({"agent_options": {"density": NESTED}}, InvalidValue, "options"),
         ({"max_macs": 0.1}, InvalidValue, "max_macs|MACs"),
         ({"max_macs": float("nan")}, InvalidValue, "max_macs|MACs"),
         ({"evaluator": "planted:linea:0"}, UnknownName, "linear"),
