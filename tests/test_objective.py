@@ -70,8 +70,8 @@ def test_a_missing_package_comes_with_its_pip_line():
 
 def test_public_names_are_loaded_when_first_used():
     code = (
-        "import sys, ads_gym; assert not {'torch', 'pydantic', 'scipy', 'matplotlib'} & set(sys.modules); ads_gym.load; "
-        "assert 'torch' in sys.modules"
+        "import sys, ads_gym; assert not {'torch', 'pydantic', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "ads_gym.load; assert 'torch' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     for name in ads_gym.__all__:
