@@ -9,7 +9,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from sabotage import PLANTED, REAL, TRAIN, save_images
+import torch
+from commands import run_here
+from sabotage import PLANTED, REAL, TRAIN, TRAIN_NEW, changed, save_images
 
 import ads_gym
 from ads_gym.envs.env import DenseNetSparsifyEnv
@@ -64,3 +66,21 @@ def mounted(place):
     gc.collect()  # tensors read from a file keep it mapped, and the place busy
     for mounted in done:
         subprocess.run(["umount", mounted], check=True)
+
+
+@pytest.fixture
+def interrupted_training(place, capsys, monkeypatch):
+    """A command that was interrupted in its second epoch, and the checkpoint that it left."""
+    command = changed(TRAIN_NEW, "--epochs", 2)
+    steps, step = [], torch.optim.SGD.step
+
+    def stop(self, *arguments):
+        if len(steps) == 3:  # TRAIN has 36 images: two steps an epoch
+            raise KeyboardInterrupt
+        steps.append(step(self, *arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", stop)
+        assert run_here(capsys, *command).code == 130
+    (checkpoint,) = (place / "new").iterdir()
+    return command, checkpoint

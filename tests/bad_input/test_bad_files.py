@@ -142,21 +142,8 @@ def test_files(place, capsys, case):
 
 
 @pytest.mark.parametrize("spoil", [junk, bomb, torch_bomb, lambda path: torch.save({"epoch": 1}, path)])
-def test_a_damaged_checkpoint(place, capsys, spoil, monkeypatch):
-    """As a killed training leaves one, under the name that the same command looks for."""
-    command = changed(TRAIN_NEW, "--epochs", 2)
-    real = torch.optim.SGD.step
-    steps = []
-
-    def stop(self, *arguments):
-        if len(steps) == 3:  # TRAIN has 36 images: two steps an epoch
-            raise KeyboardInterrupt
-        steps.append(real(self, *arguments))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.SGD, "step", stop)
-        assert run_here(capsys, *command).code == 130
-    (checkpoint,) = (place / "new").iterdir()
+def test_a_damaged_checkpoint(place, capsys, spoil, interrupted_training):
+    command, checkpoint = interrupted_training
     spoil(checkpoint)
     before = contents(place)
     is_one_clear_line(run_here(capsys, *command), (checkpoint.name, "remove it"))

@@ -208,19 +208,8 @@ def momentum(path):
         tensors(unheard_of=torch.zeros(2)),
     ],
 )
-def test_a_checkpoint(place, capsys, lie, monkeypatch):
-    command = changed(TRAIN_NEW, "--epochs", 2)
-    steps, step = [], torch.optim.SGD.step
-
-    def stop(self, *arguments):
-        if len(steps) == 3:  # TRAIN has 36 images: two steps an epoch
-            raise KeyboardInterrupt
-        steps.append(step(self, *arguments))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.SGD, "step", stop)
-        assert run_here(capsys, *command).code == 130
-    (checkpoint,) = (place / "new").glob("checkpoint-*")
+def test_a_checkpoint(place, capsys, lie, interrupted_training):
+    command, checkpoint = interrupted_training
     lie(checkpoint)
     before = contents(place)
     is_one_clear_line(run_here(capsys, *command), (checkpoint.name,))
