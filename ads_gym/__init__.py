@@ -3,11 +3,15 @@
 import importlib
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if Path(sys.argv[0]).name.startswith("ads-gym") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # In the command, Ctrl-C during the imports ends the process as it ends any program, and not with a traceback of
+if (
+    Path(*sys.argv[:1]).name in ("ads-gym", "ads-gym.exe")
+    and threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):  # In the command, Ctrl-C during the imports ends the process as it ends any program, and not with a traceback of
     # whatever is being imported. `ads_gym.cli.main` sets the handler back.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -21,7 +21,15 @@ class _Shown(reprlib.Repr):
         return super().repr_int(x, level) if x.bit_length() < 10_000 else f"<a number of {x.bit_length():,} bits>"
 
 
-shown = _Shown().repr  # what was got, for a message
+_SHOWN = _Shown()
+
+
+def shown(value: object) -> str:
+    """What was got, for a message: its repr, shortened."""
+    try:
+        return _SHOWN.repr(value)
+    except Exception:
+        return f"<{type(value).__name__} object>"
 
 
 class AdsGymError(Exception):

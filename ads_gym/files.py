@@ -4,6 +4,7 @@ The bottom layer: it knows paths and bytes, and nothing of what is in them. What
 size: no device, no pipe, nothing that has no end.
 """
 
+import hashlib
 import os
 import secrets
 import stat
@@ -12,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, EISDIR, EMFILE, ENOSPC, ENOTDIR, EPERM, EROFS
 from fnmatch import fnmatch
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ads_gym import limits
 from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue, NotFound, StorageError, shown
@@ -25,6 +26,7 @@ LOCK_NAME = ".lock"
 DRAFT_PATTERN = ".ads-gym-*.tmp"  # files that are being written; one that a kill left may be deleted
 
 _ATTEMPTS = 100
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link, no pipe
 
 _REASONS = {
     EACCES: "permission denied",
@@ -112,7 +114,7 @@ def is_folder(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path, what: str, limit: int) -> Iterator[BinaryIO]:
+def opened(path: Path, what: str, limit: int) -> Iterator[BufferedReader]:
     """A regular file, opened for reading; a link to one is followed.
 
     Args:
@@ -151,6 +153,12 @@ def read_bytes(path: Path, what: str, limit: int) -> bytes:
     """The content of a regular file; arguments and errors as `opened`."""
     with opened(path, what, limit) as file, file_errors(path):
         return file.read(os.fstat(file.fileno()).st_size)  # of a number alone, so much would be allocated
+
+
+def digest(path: Path, what: str, limit: int) -> str:
+    """SHA-256 of a regular file in hex, which need not fit into memory; arguments and errors as `opened`."""
+    with opened(path, what, limit) as file, file_errors(path):
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_draft(name: str) -> bool:
@@ -320,10 +328,16 @@ def _open_lock(folder: Path) -> int:
     for attempt in range(_ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            descriptor = os.open(folder / LOCK_NAME, _LOCK_FLAGS, 0o666)
         except (FileNotFoundError, FileExistsError):
             if attempt == _ATTEMPTS - 1:
                 raise
+            continue
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            return descriptor
+        os.close(descriptor)
+        raise StorageError(f"{folder / LOCK_NAME} is no lock of this program's: move it away, or give another folder.")
     raise AssertionError
 
 

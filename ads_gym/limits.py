@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ads_gym.errors import InvalidValue
+from ads_gym.errors import InvalidValue, shown
 
 # Networks
 MAX_BLOCKS = 16
@@ -27,6 +27,7 @@ MAX_IMAGES = 2**32 - 1  # of one split
 
 # Training and search
 MAX_EPOCHS = 100_000
+MAX_SHIFT = 256  # pixels
 MAX_BATCH_SIZE = 2**20  # images
 MAX_MASKS_PER_STEP = 1_000
 MAX_MASKS = 2**16  # that an agent has scored, or keeps, at once
@@ -40,10 +41,11 @@ MAX_COST_WEIGHT = 100.0
 MAX_JSON_BYTES = 2**22  # before it is parsed
 MAX_OPTION = 2**17  # characters of one option of an agent on the command line
 MAX_TENSORS_BYTES = 2**35  # of weights
+MAX_POLICY_BYTES = 2**29  # of the weights of a policy
 MAX_IMAGE_BYTES = 2**28  # of one image file, or one idx file unpacked
 MAX_NESTING = 150  # lists and objects of JSON in each other, which the parser allows 200
 MAX_TEXT = 4_096  # characters of a name, a path, an entry
-MAX_ENTRIES = 10_000  # of a list or an object in JSON
+MAX_ENTRIES = 50_000  # of a list or an object in JSON
 
 # This computer
 MAX_MEMORY = 2**33  # bytes that one network may need, with the feature maps of the images that it computes at once
@@ -59,6 +61,8 @@ def allow_large(allowed: bool = True) -> Iterator[None]:
     Args:
         allowed: False changes nothing.
     """
+    if not isinstance(allowed, bool):
+        raise InvalidValue(f"allowed should be True or False, got {shown(allowed)}.")
     token = _large.set(allowed or _large.get())
     try:
         yield

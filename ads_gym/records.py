@@ -52,7 +52,7 @@ def _json(value: object, levels: int = limits.MAX_NESTING) -> Any:
             return value
         case float() if math.isfinite(value):
             return value
-        case str() if len(value) <= limits.MAX_TEXT:
+        case str() if len(value) <= limits.MAX_OPTION:
             value.encode()  # a `ValueError` where it is no text
             return value
         case dict() if levels and len(value) <= limits.MAX_ENTRIES and all(isinstance(key, str) for key in value):
@@ -62,13 +62,19 @@ def _json(value: object, levels: int = limits.MAX_NESTING) -> Any:
     raise ValueError(value)
 
 
+_JSON_OBJECT = (
+    "Input should be an object of numbers, texts, lists and objects "
+    f"(texts of up to {limits.MAX_OPTION:,} characters, lists of up to {limits.MAX_ENTRIES:,} entries)"
+)
+
+
 def _json_object(value: object) -> Any:
     try:
         if isinstance(value, dict):
             return _json(value)
     except (ValueError, TypeError):  # TypeError: a tuple of a class of its own
         pass
-    raise PydanticCustomError("json", "Input should be an object of numbers, texts, lists and objects")
+    raise PydanticCustomError("json", _JSON_OBJECT)
 
 
 JsonObject = Annotated[Mapping[str, Any], PlainValidator(_json_object)]
@@ -136,11 +142,11 @@ def check(value: object, kind: Any, name: str) -> Any:
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """A numpy number or 0-d array as Python's, a list as a tuple, of such values too; anything else as it is."""
+    """A number or 0-d array of numpy as Python's, a list or range as a tuple of such values; anything else as it is."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
         return value.item()
-    if isinstance(value, list | tuple) and type(value) in (list, tuple) and depth < _MAX_DEPTH:
-        return tuple(plain(item, depth + 1) for item in value)
+    if type(value) in (list, tuple, range) and depth < _MAX_DEPTH:
+        return tuple(plain(item, depth + 1) for item in cast(Sequence[object], value))
     return value
 
 
@@ -181,6 +187,7 @@ class Format(Generic[Record]):
         """
         with files.naming(source, self.what):
             values = parse_json(content)
+            _check_lengths(values)
             if not isinstance(values, dict) or values.pop("format", None) != self.name:
                 raise DamagedFile(f'it lacks "format": "{self.name}".')
             if (got := values.pop("version", None)) != self.version or isinstance(got, bool):
@@ -244,11 +251,24 @@ def parse_json(content: bytes | str) -> Any:
         raise DamagedFile(f"it is not JSON ({error}).") from error
 
 
+def _check_lengths(value: Any) -> None:
+    """Check lists and objects before their items are: pydantic would write an error for each of a million items.
+
+    Raises:
+        DamagedFile: more entries in one of them than any record has.
+    """
+    if isinstance(value, dict | list):
+        if len(value) > limits.MAX_ENTRIES:
+            raise DamagedFile(f"it has a list of {len(value):,} entries, and {limits.MAX_ENTRIES:,} are the most.")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_lengths(item)
+
+
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return _made_adapter(kind)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=512)
 def _made_adapter(kind: Any) -> TypeAdapter[Any]:
     is_record = dataclasses.is_dataclass(kind)  # which has a config of its own
     return TypeAdapter(kind) if is_record else TypeAdapter(kind, config=_CONFIG)

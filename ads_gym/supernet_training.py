@@ -1,6 +1,5 @@
 """Make a task: train a supernet or take given weights, measure its inherited accuracies, store it."""
 
-import hashlib
 import platform
 import re
 import warnings
@@ -19,9 +18,9 @@ from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.files import is_file, locked, read_bytes, resolve
-from ads_gym.limits import MAX_TENSORS_BYTES, check_memory
-from ads_gym.nets.cost import CostTable, training_bytes
+from ads_gym.files import digest, is_file, locked, resolve
+from ads_gym.limits import MAX_TENSORS_BYTES
+from ads_gym.nets.cost import CostTable, check_training_memory
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
 from ads_gym.nets.tensorfile import load_weights, read_state_dict
@@ -55,8 +54,7 @@ class SupernetSettings:
         """What the task's record says."""
         if self.weights is None:
             return self.recipe
-        content = read_bytes(self.weights, "weights file", MAX_TENSORS_BYTES)
-        return GivenWeights(self.weights.name, hashlib.sha256(content).hexdigest()[:16])
+        return GivenWeights(self.weights.name, digest(self.weights, "weights file", MAX_TENSORS_BYTES)[:16])
 
 
 @checked
@@ -114,8 +112,7 @@ def check_settings(settings: SupernetSettings) -> None:
         NotFound, DamagedFile, StorageError: weights that cannot be read.
     """
     Topology(settings.config.blocks)
-    batch = settings.recipe.batch_size
-    check_memory(f"training this network on {batch} images a step", training_bytes(settings.config, batch))
+    check_training_memory(settings.config, settings.recipe)
     if settings.weights is not None:
         _load(DenseNet(settings.config), settings.weights)
 

@@ -211,7 +211,7 @@ class Topology:
         """
         try:
             return np.packbits(mask).tobytes()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:
             raise InvalidValue(f"a mask holds bools, got {shown(mask)}.") from error
 
     def is_key(self, key: bytes) -> bool:
@@ -252,5 +252,5 @@ def _as_array(what: str, values: Any) -> NDArray[Any]:
     """
     try:
         return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # RuntimeError: a tensor with a gradient
+    except Exception as error:  # a ragged sequence, a tensor with a gradient, whatever an object's own `__array__` does
         raise InvalidValue(f"{what} should be one array, got {shown(values)}: {error}.") from error

@@ -33,6 +33,9 @@ class Kind(StrEnum):
     FUNCTION = "function"  # any other callable: play(env, seed, **options), which steps the environment itself
 
 
+Environments = Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)]
+
+
 @dataclass(frozen=True)
 class LoadedAgent:
     """An agent, and the environment that it asks for."""
@@ -149,7 +152,7 @@ def _num_envs(made: Any, name: str) -> int | None:
     count = _attribute(made, "num_envs")
     if count is None:
         return None
-    return int(check(count, Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)], f"num_envs of agent {name}"))
+    return int(check(count, Environments, f"num_envs of agent {name}"))
 
 
 def _import(spec: str) -> Any:

@@ -137,6 +137,7 @@ def test_masks_that_cannot_be_scored(masks, says):
         (Watched(lambda metrics: [replace(m, accuracy=None) for m in metrics]), "accuracy .* valid number, got None"),
         (object(), "has no config"),
         (Derived(macs=10**30), "macs of the evaluator's metrics should be less than 9223372036854775808"),
+        (PlantedEvaluator, "has no "),
         (Derived(macs=-1), "macs .* greater than or equal to 0, got -1"),
         (Derived(macs=1.5), "macs .* valid integer, got 1.5"),
         (Derived(parameters=True), "parameters .* valid integer, got True"),
@@ -189,6 +190,16 @@ def test_an_evaluator_of_ones_own_needs_no_base_class():
     assert problem.evaluator.fingerprint == "mine"
     assert [score.metrics for score in problem.score(masks_of(3))] == PlantedEvaluator(CONFIG).evaluate(masks_of(3))
     assert problem.task is None and problem.network is None and problem.name == "custom"
+
+
+def test_metrics_may_have_more_than_is_asked_for():
+    def answer(metrics):
+        for each in metrics:
+            object.__setattr__(each, "note", "x")
+        return metrics
+
+    (score,) = make_problem(evaluator=Watched(answer)).score(masks_of(1))
+    assert not hasattr(score.metrics, "note")
 
 
 def test_numbers_of_numpy_become_plain():

@@ -77,6 +77,13 @@ class Broken:
         raise ZeroDivisionError
 
 
+class BrokenArray:
+    """An object that numpy cannot make an array of."""
+
+    def __array__(self, *_, **__):
+        raise KeyError("x")
+
+
 def nested(wrap, levels):
     """A value in so many others."""
     value = 0
@@ -97,6 +104,8 @@ WRONG = {
     "10**400": 10**400,
     "10**5000": 10**5_000,
     "broken": Broken(),
+    "broken array": BrokenArray(),
+    "class with the name of another": type("array", (), {})(),
     "True": True,
     "text": "nonsense",
     "no text": "",

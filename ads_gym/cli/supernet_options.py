@@ -98,6 +98,8 @@ def _names(task: str | None, data: Path | None, out: Path | None) -> Names:
     if out is None:
         return Names(source, name, tasks_home() / name)
     folder = resolve(out)
+    if not folder.name:
+        raise InvalidValue(f"a task has the name of its folder, and {folder} has none: give another --out.")
     return Names(source, folder.name, folder)
 
 

@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 PER_ENV = ("action_masks", "sample_mask", "render")  # methods that `call` calls for each environment
 
 
+Environments = Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)]
+
+
 class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
     """N episodes as arrays; all that end in a step are evaluated in one call, in environment order.
 
@@ -52,7 +55,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         if not isinstance(autoreset_mode, str | AutoresetMode) or autoreset_mode not in [*AutoresetMode, *modes]:
             raise unknown_name("autoreset mode", autoreset_mode, modes)
         self.template = template = DenseNetSparsifyEnv(**keywords)
-        self.num_envs = check(num_envs, Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)], "num_envs")
+        self.num_envs = check(num_envs, Environments, "num_envs")
         self.autoreset_mode = self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**template.metadata, "autoreset_mode": self._mode}
         self.render_mode = template.render_mode
@@ -239,7 +242,7 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
             array = np.asarray(actions)
             if array.dtype.kind in "iub" and array.shape == shape and not (array >> 1).any():  # 2, 3, -1 leave bits
                 return array.reshape(self.num_envs, -1)
-        except (ValueError, TypeError, RuntimeError, OverflowError):  # a ragged sequence, a tensor with a gradient
+        except Exception:
             pass
         raise InvalidValue(
             f"with decision '{self.template.rules.decision}' the actions of {self.num_envs} environments are integers "

@@ -106,10 +106,11 @@ class ForeignEvaluator(BaseEvaluator):
 
     def __init__(self, evaluator: Evaluator) -> None:
         missing = [name for name in ("config", "topology", "fingerprint", "evaluate") if not hasattr(evaluator, name)]
-        if missing:
+        if missing or isinstance(evaluator, type):
             raise InvalidValue(
                 "an evaluator is 'planted:KIND:SEED', 'module:name' or an object with config, topology, fingerprint "
-                f"and evaluate(masks); {shown(evaluator)} has no {' and no '.join(missing)}."
+                f"and evaluate(masks); {shown(evaluator)} has no "
+                f"{' and no '.join(missing) or 'instance: call it first'}."
             )
         if not isinstance(evaluator.fingerprint, str) or not evaluator.fingerprint:
             raise InvalidValue(f"the fingerprint of an evaluator is a string, got {shown(evaluator.fingerprint)}.")
@@ -266,7 +267,7 @@ def check_metrics(metrics: Any, count: int) -> list[Metrics]:
     for values in metrics:
         if not isinstance(values, Metrics):
             raise InvalidValue(f"an evaluator gives Metrics, got {shown(values)}.")
-    return [Metrics(**{name: _number(name, value) for name, value in row.items()}) for row in map(vars, metrics)]
+    return [Metrics(**{name: _number(name, getattr(row, name)) for name in FIELD_TYPES}) for row in metrics]
 
 
 def _number(name: str, value: Any) -> Any:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ads_gym.architecture import Architecture, DenseNetConfig, Stem
 from ads_gym.errors import InvalidValue
-from ads_gym.limits import MAX_MACS
+from ads_gym.limits import MAX_MACS, check_memory
+from ads_gym.nets.recipe import Recipe
 from ads_gym.records import Number, checked
 from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName, Topology
 
@@ -164,6 +165,24 @@ def map_bytes(config: DenseNetConfig, is_training: bool = False) -> int:
     return FLOAT32 * (nodes + 2 * (sum(read) if is_training else max(read)))
 
 
-def training_bytes(config: DenseNetConfig, images: int) -> int:
-    """Bytes that a training step on so many images takes, roughly: weights, gradients, momenta, feature maps."""
-    return 3 * FLOAT32 * dense_cost(config)[1] + images * map_bytes(config, is_training=True)
+def training_bytes(config: DenseNetConfig, images: int, shift: int = 0) -> int:
+    """Bytes that a training step on so many images takes, roughly: weights, gradients, momenta, feature maps.
+
+    Args:
+        config: of the network.
+        images: in a step.
+        shift: pixels by which they are moved; so many are added around each.
+    """
+    channels, height, width = config.image_shape
+    moved = channels * (height + 2 * shift) * (width + 2 * shift)
+    return 3 * FLOAT32 * dense_cost(config)[1] + images * (moved + map_bytes(config, is_training=True))
+
+
+def check_training_memory(config: DenseNetConfig, recipe: Recipe) -> None:
+    """Check, before anything is read, that a training by a recipe needs no more memory than is allowed.
+
+    Raises:
+        InvalidValue: it needs more, see `limits.allow_large`.
+    """
+    batch = recipe.batch_size
+    check_memory(f"training this network on {batch} images a step", training_bytes(config, batch, recipe.shift))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ads_gym.errors import InvalidValue
-from ads_gym.limits import MAX_BATCH_SIZE, MAX_EPOCHS, MAX_MASKS_PER_STEP, MAX_PIXELS
+from ads_gym.limits import MAX_BATCH_SIZE, MAX_EPOCHS, MAX_MASKS_PER_STEP, MAX_SHIFT
 from ads_gym.records import Seed, Share, record, to_values
 from ads_gym.topology import Scope, ScopeName
 
@@ -51,7 +51,7 @@ class Recipe:
     batch_size: Annotated[int, Field(ge=2, le=MAX_BATCH_SIZE)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1e30)] = 0.1
     weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 5e-4
-    shift: Annotated[int, Field(ge=0, le=MAX_PIXELS)] = 1
+    shift: Annotated[int, Field(ge=0, le=MAX_SHIFT)] = 1
     flip: bool = False
     dropout: ConnectionDropout | None = None
     seed: Seed = 0

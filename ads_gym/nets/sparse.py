@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.files import resolve, write_files
+from ads_gym.nets.cost import dense_cost
 from ads_gym.nets.densenet import (
     DenseNet,
     Device,
@@ -24,7 +25,7 @@ from ads_gym.nets.densenet import (
     uninitialised,
 )
 from ads_gym.nets.layout import in_chunks, memory_format
-from ads_gym.nets.tensorfile import load_weights, read_safetensors, to_safetensors
+from ads_gym.nets.tensorfile import load_weights, most_bytes, read_safetensors, to_safetensors
 from ads_gym.records import checked
 from ads_gym.torch_state import isolated
 
@@ -156,7 +157,8 @@ def load(path: str | Path) -> SparseDenseNet:
     """
     stem, weights = saved_files(path)
     architecture = Architecture.read(stem)
-    state = read_safetensors(weights, f"file of the weights of {stem.name}:")
+    most = most_bytes(dense_cost(architecture.config)[1])
+    state = read_safetensors(weights, f"file of the weights of {stem.name}:", most)
     network = uninitialised(lambda device: SparseDenseNet(architecture, device))
     load_weights(network, state, weights)
     return network.eval()

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ads_gym.errors import DamagedFile, InvalidValue, shown
-from ads_gym.files import naming, read_bytes, write_file
-from ads_gym.limits import MAX_ENTRIES, MAX_JSON_BYTES, MAX_TENSORS_BYTES
+from ads_gym.files import file_errors, naming, opened, read_bytes, write_file
+from ads_gym.limits import MAX_ENTRIES, MAX_JSON_BYTES, MAX_TENSORS_BYTES, check_memory
 from ads_gym.records import Count, Text, check, parse_json, record
 
 _ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -36,18 +37,24 @@ class TensorEntry:
             raise InvalidValue(f"bytes {first} to {end} are no tensor {list(self.shape)} of {self.dtype}.")
 
 
-def read_safetensors(path: Path, what: str = "weights file") -> dict[str, Tensor]:
+def most_bytes(parameters: int) -> int:
+    """Bytes that a file of a network's weights, statistics and momenta has at most, in float64."""
+    return 4 * 8 * parameters + MAX_JSON_BYTES
+
+
+def read_safetensors(path: Path, what: str = "weights file", limit: int = MAX_TENSORS_BYTES) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on the CPU.
 
     Args:
         path: of the file.
         what: is in it, for messages.
+        limit: bytes that such a file has at most.
 
     Raises:
         NotFound, StorageError: no such file, or one that may not be read.
         DamagedFile: no safetensors file.
     """
-    content = read_bytes(path, what, MAX_TENSORS_BYTES)
+    content = read_bytes(path, what, limit)
     with naming(path, what):
         _check_header(content)
         try:
@@ -84,6 +91,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         NotFound, StorageError: no such file, or one that may not be read.
         DamagedFile: anything else, or more than tensors; nothing in it was run.
     """
+    with opened(path, "weights file", MAX_TENSORS_BYTES) as file, file_errors(path):
+        check_memory(f"reading the weights file {path}", 2 * os.fstat(file.fileno()).st_size)
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     content = read_bytes(path, "weights file", MAX_TENSORS_BYTES)

@@ -19,7 +19,7 @@ from ads_gym.files import exists
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.recipe import ConnectionDropout, Recipe
-from ads_gym.nets.tensorfile import load_weights, read_safetensors, write_safetensors
+from ads_gym.nets.tensorfile import load_weights, most_bytes, read_safetensors, write_safetensors
 from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Scope
 
@@ -146,7 +146,8 @@ def _write_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Opt
 def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
     """Load a checkpoint; returns the epochs that it has behind it."""
     try:
-        stored = read_safetensors(path, "checkpoint")
+        most = most_bytes(sum(parameter.numel() for parameter in network.parameters()))
+        stored = read_safetensors(path, "checkpoint", most)
         epochs = stored.pop("epochs", torch.tensor(0))
         if epochs.dtype != torch.int64 or epochs.ndim or not 1 <= int(epochs) <= recipe.epochs:
             raise DamagedFile(

@@ -19,6 +19,7 @@ from ads_gym.problem import Problem
 from ads_gym.runs.code_digest import source_digest, stable_name, wheel_version
 
 Parts = Mapping[str, Any]  # as JSON holds it
+MAX_NAMED = 5  # differences in one message
 DIGESTS = {  # whose values say nothing to people
     "weights",
     "data",
@@ -53,8 +54,10 @@ class Identity:
         """Return what another run's parts have otherwise, in words."""
         names = [name for name in {**other, **self.parts} if _text(other.get(name)) != _text(self.parts.get(name))]
         return [
-            f"other {name}" if name in DIGESTS else f"{name} {other.get(name)!r} and not {self.parts.get(name)!r}"
-            for name in names
+            f"other {name}"
+            if name in DIGESTS
+            else f"{shown(name)[1:-1]} {shown(other.get(name))} and not {shown(self.parts.get(name))}"
+            for name in names[:MAX_NAMED]
         ]
 
 
@@ -162,4 +165,4 @@ def _is_file(value: str) -> bool:
 
 
 def _content(value: str) -> str:
-    return hashlib.sha256(files.read_bytes(files.resolve(value), "file", limits.MAX_TENSORS_BYTES)).hexdigest()
+    return files.digest(files.resolve(value), "file", limits.MAX_TENSORS_BYTES)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ads_gym.architecture import Architecture, ArchitectureRecord
-from ads_gym.evaluators.base import Metrics
+from ads_gym.evaluators.base import Metrics, check_metrics
 from ads_gym.limits import MAX_EVALUATIONS
 from ads_gym.records import Count, Name, Number, record
 from ads_gym.runs.recorder import StoppedBy
@@ -85,12 +85,17 @@ class SearchResult:
         )
 
 
+def _checked_metrics(metrics: Metrics) -> Metrics:
+    """Within the limits that a store has too."""
+    return check_metrics([metrics], 1)[0]
+
+
 @record
 class ResultRecord:
     """A `SearchResult` as a manifest holds it."""
 
     architecture: ArchitectureRecord
-    metrics: Metrics
+    metrics: Annotated[Metrics, AfterValidator(_checked_metrics)]
     objective: Number
     evaluations: Evaluations
     episodes: Count

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -16,9 +15,10 @@ from ads_gym.data.splits import Split
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import provenance
-from ads_gym.files import exists, is_file, locked, make_folder, read_bytes, resolve
+from ads_gym.files import digest as files_digest
+from ads_gym.files import exists, is_file, locked, make_folder, resolve
 from ads_gym.limits import MAX_EPOCHS, MAX_SEEDS, MAX_TENSORS_BYTES
-from ads_gym.nets.cost import CostTable, architecture_cost
+from ads_gym.nets.cost import CostTable, architecture_cost, check_training_memory
 from ads_gym.nets.scoring import Score, measure
 from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.training import Recipe, fit, settings_digest
@@ -128,6 +128,7 @@ def retrain(
     job = _Retraining.of(run, task, found, _recipe(task, epochs, inherit), inherit, resolve_device(device))
     job.read()
     if not job.is_done(seeds):
+        check_training_memory(task.config, job.recipe)
         make_folder(job.folder)
         with locked(job.folder, "retraining"):
             job.read()  # another process may have ended just now
@@ -155,7 +156,7 @@ class _Retraining:
         cls, run: Path, task: SupernetTask, found: Architecture, recipe: Recipe, inherit: bool, device: torch.device
     ) -> Self:
         """The retraining of what a run found; nothing is read of its folder yet."""
-        weights = sha256(read_bytes(task.files.weights, "weights file", MAX_TENSORS_BYTES)).hexdigest()
+        weights = files_digest(task.files.weights, "weights file", MAX_TENSORS_BYTES)
         digests = tuple(task.images(split).digest for split in Split)
         sources = Sources(recipe, found.to_record(), digests, weights if inherit else None)
         folder = run / f"retrain-{'inherit' if inherit else 'scratch'}-{settings_digest(sources)}"

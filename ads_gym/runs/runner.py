@@ -311,7 +311,7 @@ def check_asked(masks: Any, name: str) -> Any:
     """
     try:
         array = np.asarray(masks)
-    except ValueError:  # a ragged sequence
+    except Exception:
         array = np.empty(())
     if array.ndim == 0:
         raise InvalidValue(

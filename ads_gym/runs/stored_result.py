@@ -55,6 +55,8 @@ def _shorter_result(
     kept = rows[:evaluations]
     if manifest.differs_at is None:  # else episodes were counted by several processes that did not repeat each other
         kept = [row for row in kept if row.episode <= episodes]
+    if not kept:  # of episodes that cannot be
+        return None
     best = best_of(kept)
     evaluator = StoredEvaluator(problem.evaluator, record)
     problem = replace(problem, evaluator=evaluator, objective=replace(problem.objective, evaluator=evaluator))

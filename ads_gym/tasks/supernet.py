@@ -117,9 +117,11 @@ class SupernetTask(Task):
         Raises:
             NotFound, DamagedFile, StorageError: no such file, not safetensors, or one that may not be read.
         """
-        from ads_gym.nets.tensorfile import read_safetensors
+        from ads_gym.nets.cost import dense_cost
+        from ads_gym.nets.tensorfile import most_bytes, read_safetensors
 
-        return read_safetensors(self.files.weights, f"file of the weights of task {self.name!r}:")
+        most = most_bytes(dense_cost(self.config)[1])
+        return read_safetensors(self.files.weights, f"file of the weights of task {self.name!r}:", most)
 
     def supernet(self) -> "DenseNet":
         """The trained network with every connection, in eval mode, on the CPU; a new one at every call.

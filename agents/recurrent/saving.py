@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ads_gym import files
 from ads_gym.errors import InvalidValue
+from ads_gym.limits import MAX_POLICY_BYTES
 from ads_gym.nets.tensorfile import read_safetensors, to_safetensors
 from ads_gym.records import Format, JsonObject, Seed, record
 from ads_gym.topology import Topology
@@ -57,7 +58,7 @@ def read_policy(path: str | Path, topology: Topology) -> tuple[PolicyRecord, dic
             f"the policy {description} decides scope '{stored.topology.scope}' of blocks {stored.topology.blocks}, the "
             f"environment scope '{topology.scope}' of blocks {topology.blocks}: give one with the same."
         )
-    return stored, read_safetensors(weights, "policy")
+    return stored, read_safetensors(weights, "policy", MAX_POLICY_BYTES)
 
 
 def _paths(path: str | Path) -> tuple[Path, Path]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "masks": (changed(TRAIN_NEW, "--cost-range", 0.5, 1, "--masks-per-step", 10**10), ("masks_per_step",)),
     "training seed": (changed(TRAIN_NEW, "--seed", "9" * 30), ("seed",)),
     "images": (changed(TRAIN_NEW, "--valid", "9" * 30), ("valid",)),
+    "shift": (changed(TRAIN_NEW, "--shift", 8_000), ("shift", "8000")),
     "seed": (changed(PLANTED, "--seed", "9" * 30), ("seed",)),
     "evaluations": (changed(PLANTED, "--evaluations", "9" * 30), ("evaluations",)),
     "seeds": (changed(RETRAIN, "--seeds", 10**10), ("seeds", "10000000000")),

@@ -1,6 +1,7 @@
 """Files in the right form that say what cannot be: nothing that they say is believed before it is checked."""
 
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -66,6 +67,7 @@ FILES = {
     # what reads it, which file, how it lies, what is said
     "blocks": (SHOW, "r/best.json", within("config", blocks=[20_000]), ("blocks[0]", "20000")),
     "many blocks": (SHOW, "r/best.json", within("config", blocks=[1] * 10_000), ("blocks",)),
+    "a million blocks": (SHOW, "r/best.json", within("config", blocks=["x"] * 500_000), ("500,000 entries",)),
     "blocks of fractions": (SHOW, "r/best.json", within("config", blocks=[5.5, 5]), ("blocks[0]", "5.5")),
     "growth": (SHOW, "r/best.json", within("config", growth=10**9), ("growth", "1000000000")),
     "classes": (SHOW, "r/best.json", within("config", classes=10**9), ("classes", "1000000000")),
@@ -87,6 +89,8 @@ FILES = {
     "infinite objective": (AGAIN, "r/manifest.json", within("result", objective=float("inf")), ("manifest.json",)),
     "markup": (AGAIN, "r/manifest.json", within("result", stopped_by="[/x]"), ("manifest.json", "[/x]")),
     "deep result": (AGAIN, "r/manifest.json", replaced('"result": ', f'"result": {deep(1)}, "x": '), ("JSON",)),
+    "many lines": (AGAIN, "r/manifest.json", within("result", table=[{"name": 1}] * 200_000), ("200,000 entries",)),
+    "metrics": (AGAIN, "r/manifest.json", within("result", "metrics", macs=10**30), ("manifest.json", "macs")),
     "no result": (AGAIN, "r/manifest.json", lambda path: edit(path, result=[]), ("manifest.json", "result")),
     "budget": (FURTHER, "r/manifest.json", lambda path: edit(path, budget=-5), ("manifest.json", "budget")),
     "budget of another type": (FURTHER, "r/manifest.json", lambda path: edit(path, budget="8"), ("budget", "'8'")),
@@ -102,6 +106,19 @@ FILES = {
     "recipe": (RETRAIN, "task/task.json", within("record", recipe=7), ("task.json", "recipe")),
     "epochs": (RETRAIN, "task/task.json", within("record", "recipe", epochs=1.5), ("task.json", "epochs", "1.5")),
     "many epochs": (RETRAIN, "task/task.json", within("record", "recipe", epochs=10**12), ("task.json", "epochs")),
+    "shift": (RETRAIN, "task/task.json", within("record", "recipe", shift=8_000), ("task.json", "shift")),
+    "batch": (
+        RETRAIN,
+        "task/task.json",
+        within("record", "recipe", batch_size=2**20),
+        ("training this network on 1048576 images", "GiB", "--allow-large"),
+    ),
+    "weights": (
+        NEW,
+        "task/supernet.safetensors",
+        lambda path: os.truncate(path, 2**34),
+        ("supernet.safetensors", "17,179,869,184 bytes", "at most"),
+    ),
     "learning rate": (RETRAIN, "task/task.json", within("record", "recipe", learning_rate="0.1"), ("learning_rate",)),
     "spread": (("throughput", "--task", "task"), "task/task.json", within("record", spread=[1, "x"]), ("spread",)),
     "data's seed": (NEW, "task/task.json", within("data", seed=10**30), ("task.json", "seed")),
@@ -152,6 +169,26 @@ def test_files(place, capsys, case):
     before = contents(place)
     is_one_clear_line(run_here(capsys, *command), says)
     assert contents(place) == before
+
+
+def test_a_longer_run_without_episodes(place, capsys):
+    """It cannot answer for a shorter one, and is no reason to fail."""
+    manifest = place / "r/manifest.json"
+    edit(manifest, budget=20)
+    within("result", episodes=0)(manifest)
+    done = run_here(capsys, *changed(PLANTED, "--evaluations", 8))
+    assert done.code == 0 and "8 evaluations" in done.out
+
+
+def test_a_lock_that_is_not_ours(place, capsys):
+    (place / "mine").mkdir()
+    (place / "mine/.lock").write_text("precious")
+    is_one_clear_line(run_here(capsys, *changed(PLANTED, "--run", "mine")), ("mine/.lock", "another folder"))
+    assert (place / "mine/.lock").read_text() == "precious"
+    (place / "mine/.lock").unlink()
+    os.mkfifo(place / "mine/.lock")
+    is_one_clear_line(run_here(capsys, *changed(PLANTED, "--run", "mine")), ("mine/.lock", "another folder"))
+    assert (place / "mine/.lock").is_fifo()
 
 
 def report_of(place, capsys):

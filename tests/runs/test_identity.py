@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import PROGRAM, read_manifest, read_rows, run_here, run_program
 from marks import slow
 
@@ -670,7 +671,10 @@ class ScoresFirst:
         raise AssertionError
 
 
-@pytest.mark.parametrize("asked", [None, 7, {1, 2}, [[True], [True, False]], "mask"])
+GRADIENT = torch.zeros(1, 20, requires_grad=True)
+
+
+@pytest.mark.parametrize("asked", [None, 7, {1, 2}, [[True], [True, False]], "mask", GRADIENT])
 def test_what_is_no_masks_is_told(place, asked):
     class Wrong:
         def __init__(self, problem, seed):

@@ -412,6 +412,18 @@ def test_options_that_the_agent_refuses_leave_nothing_in_the_way_of_right_ones(t
     assert search(tmp_path, agent, 10, agent_options=right).evaluations == 10
 
 
+def test_long_options_and_fingerprints_are_taken(tmp_path):
+    def play(env, seed, init, name):
+        stepper(env, seed)
+
+    class Own(PlantedEvaluator):
+        fingerprint = "x" * 5_000
+
+    options = {"init": list(range(20_000)), "name": "y" * 5_000}
+    evaluator = Own(ads_gym.make_problem("planted-45").config)
+    assert search(tmp_path, play, 5, agent_options=options, evaluator=evaluator).evaluations == 5
+
+
 def test_a_missing_package_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
     with pytest.raises(MissingPackage, match="pip install sb3-contrib"):
