@@ -252,7 +252,9 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def _check_lengths(value: Any) -> None:
-    """Check lists and objects before their items are: pydantic would write an error for each of a million items.
+    """Check lists and objects before their items are: an error for each of a million items takes gigabytes.
+
+    (Lists of records say `FailFast()`, so that one error is enough.)
 
     Raises:
         DamagedFile: more entries in one of them than any record has.

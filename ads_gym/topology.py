@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, FailFast, Field
 
 from ads_gym.choices import Choice
 from ads_gym.errors import InvalidValue, shown
@@ -49,7 +49,7 @@ UNDECIDED = -1
 
 ScopeName = Annotated[Scope, BeforeValidator(Scope)]  # or its value
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
-Blocks = Annotated[tuple[Layers, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
+Blocks = Annotated[tuple[Layers, ...], Field(min_length=1, max_length=MAX_BLOCKS), FailFast()]
 
 
 @record

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import FailFast, Field
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ class TensorEntry:
     """What the header of a safetensors file says of one tensor."""
 
     dtype: Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
-    shape: Annotated[tuple[Count, ...], Field(max_length=8)]
+    shape: Annotated[tuple[Count, ...], Field(max_length=8), FailFast()]
     data_offsets: tuple[Count, Count]  # bytes behind the header: first, and behind the last
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field
 
 from ads_gym.architecture import Architecture, ArchitectureRecord
 from ads_gym.evaluators.base import Metrics, check_metrics
@@ -100,4 +100,4 @@ class ResultRecord:
     evaluations: Evaluations
     episodes: Count
     stopped_by: Annotated[StoppedBy, BeforeValidator(StoppedBy)]
-    table: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
+    table: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100), FailFast()]

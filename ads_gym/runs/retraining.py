@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from ads_gym.architecture import Architecture, ArchitectureRecord
 from ads_gym.data.splits import Split
@@ -49,7 +49,7 @@ class Sources:
 
     recipe: Recipe
     architecture: ArchitectureRecord
-    data: Annotated[tuple[Text, ...], Field(max_length=len(Split))]  # a digest for each split
+    data: Annotated[tuple[Text, ...], Field(max_length=len(Split)), FailFast()]  # a digest for each split
     weights: Text | None  # digest of those that are inherited
 
 
@@ -59,7 +59,7 @@ class Report:
 
     sources: Sources
     test_reads: Count
-    networks: Annotated[tuple[Retrained, ...], Field(max_length=2 * MAX_SEEDS)]
+    networks: Annotated[tuple[Retrained, ...], Field(max_length=2 * MAX_SEEDS), FailFast()]
 
 
 REPORT = Format("ads-gym retraining", 2, "report of a retraining", Report)

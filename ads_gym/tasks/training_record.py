@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from ads_gym.nets.recipe import Recipe
 from ads_gym.records import Masks, Name, Number, Share, Text, record
@@ -38,5 +38,5 @@ class TrainingRecord:
 
     recipe: Recipe | GivenWeights | None = None
     data: Text | None = None  # digest of TRAIN and VALID
-    spread: Annotated[tuple[SpreadRow, ...], Field(max_length=100)] = ()  # of its inherited accuracies
+    spread: Annotated[tuple[SpreadRow, ...], Field(max_length=100), FailFast()] = ()  # of its inherited accuracies
     versions: Mapping[Text, Text] = field(default_factory=dict, hash=False)

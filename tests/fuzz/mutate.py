@@ -74,7 +74,13 @@ def json_text(rng, content):
     """A JSON text of other values, or another text."""
     if rng.random() < 0.25:
         return any_bytes(rng, content)
-    text = json.dumps(json_values(rng, json.loads(content)))
+    text, size = [], 0
+    for part in json.JSONEncoder().iterencode(json_values(rng, json.loads(content))):
+        text.append(part)  # a list in many places that was changed in one of them may be gigabytes
+        size += len(part)
+        if size > MAX_BYTES:
+            break
+    text = "".join(text)
     if rng.random() < 0.05:
         text = text.replace("0", "9" * 5_000, 1)
     return text.encode()
