@@ -128,7 +128,7 @@ class Topology:
         Raises:
             InvalidValue: wrong length, a type that is neither bool nor 0/1 integers, other values than 0 and 1.
         """
-        array = _as_array("a mask", masks)
+        array = as_array("a mask", masks)
         if array.dtype != np.bool_:
             if not np.issubdtype(array.dtype, np.integer) or not np.isin(array, (0, 1)).all():
                 raise InvalidValue(
@@ -159,7 +159,7 @@ class Topology:
         Raises:
             InvalidValue: wrong length, type or values.
         """
-        array = _as_array("decisions", decisions)
+        array = as_array("decisions", decisions)
         if (
             array.dtype == np.bool_
             or not np.issubdtype(array.dtype, np.integer)
@@ -182,7 +182,7 @@ class Topology:
         Raises:
             InvalidValue: another shape or type.
         """
-        bits = _as_array("decisions", decisions)
+        bits = as_array("decisions", decisions)
         if bits.dtype.kind not in "biu" or bits.shape[-1:] != (self.size,):
             raise InvalidValue(f"decisions are integers [..., {self.size}], got {bits.dtype} {list(bits.shape)}.")
         matrix = np.broadcast_to(self._fixed, (*bits.shape[:-1], *self._fixed.shape)).copy()
@@ -195,7 +195,7 @@ class Topology:
         Raises:
             InvalidValue: not an adjacency of this topology.
         """
-        matrix = _as_array("an adjacency", adjacency)
+        matrix = as_array("an adjacency", adjacency)
         if matrix.shape[-3:] != self._fixed.shape:
             raise InvalidValue(f"an adjacency of this topology has shape {self._fixed.shape}, got {matrix.shape}.")
         bits = matrix[..., self.connections[:, 0], self.connections[:, 1], self.connections[:, 2]]
@@ -244,7 +244,7 @@ def _block(block: int, last: int) -> IntArray:
     return np.stack([np.full_like(dst, block), dst, src], axis=1).astype(np.int64)
 
 
-def _as_array(what: str, values: Any) -> NDArray[Any]:
+def as_array(what: str, values: Any) -> NDArray[Any]:
     """Return `values` as an array.
 
     Raises:

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from ads_gym.errors import DamagedFile, InvalidValue, MissingPackage, NotFound, UnknownName, shown, unknown_name
 from ads_gym.imports import import_object, object_name
-from ads_gym.limits import MAX_ENVIRONMENTS, MAX_OPTION
-from ads_gym.records import check, parse_json
+from ads_gym.limits import MAX_OPTION
+from ads_gym.records import Environments, check, parse_json
 
 GROUP = "ads_gym.agents"  # of entry points
 RENAMED = {
@@ -31,9 +29,6 @@ class Kind(StrEnum):
     POLICY = "policy"  # a class with `learn`: made as cls(env, seed=seed, **options), then learn(total_timesteps)
     OPTIMISER = "optimiser"  # a class with `ask` and `tell`: made as cls(problem, seed=seed, **options), then driven
     FUNCTION = "function"  # any other callable: play(env, seed, **options), which steps the environment itself
-
-
-Environments = Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,13 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    __hash__ = None  # type: ignore[assignment]  # tensors have none that goes with equality
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ImageSet):
+            return NotImplemented
+        return torch.equal(self.images, other.images) and torch.equal(self.labels, other.labels)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width), pixels."""

@@ -21,7 +21,7 @@ from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
 from ads_gym.records import Count, check
 from ads_gym.tasks import Task
-from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope
+from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, as_array
 
 _NUMPY_TYPES = {name: np.float64 if kind is float else np.int64 for name, kind in FIELD_TYPES.items()}
 
@@ -364,7 +364,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     def _bits(self, action: Any) -> Sequence[int]:
         """Return the S bits of an action."""
         try:
-            array = np.asarray(action)
+            array = as_array("an action", action)
             if array.dtype.kind in "iub":
                 if self._is_single and array.size == 1 and array.ndim <= 1:
                     bits = [array.item()]
@@ -372,7 +372,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
                     bits = array.tolist() if array.shape == (self.rules.slots,) else []
                 if bits and min(bits) >= 0 and max(bits) <= 1:
                     return bits
-        except Exception:
+        except InvalidValue:  # no array: said below with what is wanted
             pass
         entries = "one integer" if self._is_single else f"{self.rules.slots} integers"
         raise InvalidValue(

@@ -1,26 +1,21 @@
 """The vector environment: N episodes of `DenseNetSparsifyEnv` as arrays."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from pydantic import Field
 
 from ads_gym.envs.env import DenseNetSparsifyEnv, check_options
 from ads_gym.envs.vector_episodes import Episodes
 from ads_gym.errors import InvalidValue, ResetNeeded, shown, unknown_name
-from ads_gym.limits import MAX_ENVIRONMENTS
-from ads_gym.records import check
-from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray
+from ads_gym.records import Environments, check
+from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, IntArray, as_array
 
 Floats = NDArray[np.float64]
 PER_ENV = ("action_masks", "sample_mask", "render")  # methods that `call` calls for each environment
-
-
-Environments = Annotated[int, Field(ge=1, le=MAX_ENVIRONMENTS)]
 
 
 class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
@@ -239,10 +234,10 @@ class DenseNetSparsifyVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         """[N, S], the bits of actions."""
         shape = self.action_space.shape
         try:
-            array = np.asarray(actions)
+            array = as_array("actions", actions)
             if array.dtype.kind in "iub" and array.shape == shape and not (array >> 1).any():  # 2, 3, -1 leave bits
                 return array.reshape(self.num_envs, -1)
-        except Exception:
+        except InvalidValue:  # no array: said below with what is wanted
             pass
         raise InvalidValue(
             f"with decision '{self.template.rules.decision}' the actions of {self.num_envs} environments are integers "

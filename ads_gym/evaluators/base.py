@@ -121,6 +121,9 @@ class ForeignEvaluator(BaseEvaluator):
                 )
         self.evaluator = evaluator
         self.config, self.topology = evaluator.config, evaluator.topology
+        self._evaluate = evaluator.evaluate
+        if isinstance(evaluator, BaseEvaluator) and not _overrides_evaluate(evaluator):
+            self._evaluate = evaluator.evaluate_checked
 
     @property
     def is_cheap(self) -> bool:  # type: ignore[override]
@@ -138,9 +141,7 @@ class ForeignEvaluator(BaseEvaluator):
         Raises:
             InvalidValue: anything but one Metrics of numbers for each mask.
         """
-        ours = isinstance(self.evaluator, BaseEvaluator) and not _overrides_evaluate(self.evaluator)
-        evaluate = self.evaluator.evaluate_checked if ours else self.evaluator.evaluate  # type: ignore[attr-defined]
-        return check_metrics(evaluate(masks), len(masks))
+        return check_metrics(self._evaluate(masks), len(masks))
 
     def close(self) -> None:
         """Close the user's evaluator, where it can be closed."""

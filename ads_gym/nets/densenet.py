@@ -184,7 +184,7 @@ def check_input(images: Tensor, config: DenseNetConfig) -> None:
         InvalidValue: no floating tensor [n, c, h, w] of as many channels.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != config.image_shape[0]:
-        got = list(images.shape) if isinstance(images, Tensor) else f"{shown(images)}"
+        got = list(images.shape) if isinstance(images, Tensor) else shown(images)
         raise InvalidValue(f"the network reads float images [n, {config.image_shape[0]}, h, w], got {got}.")
     if not images.is_floating_point():
         raise InvalidValue(f"the network reads images scaled to [-1, 1] (network_input), got {images.dtype}.")

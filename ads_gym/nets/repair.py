@@ -45,9 +45,7 @@ class RepairedLayer:
     unknowns: int  # weights of one output
     rows: int  # equations
     ridge: float
-    before: (
-        float  # squared error of the outputs with the old weights, as a share of the variance of the dense network's
-    )
+    before: float  # squared error with the old weights and the best shift, as a share of the variance of the targets
     after: float  # with the new ones, on the same rows
 
     @property
@@ -127,12 +125,14 @@ class _Rows:
     def __init__(self, module: nn.Module, images: int, seed: int) -> None:
         self._images, self._seed = images, seed
         self._wanted = -(-ROWS_PER_UNKNOWN * cast(Tensor, module.weight)[0].numel() // images)
+        self._places = torch.empty(0)  # int64 [n, p] of pixels, from the first outputs on
 
     def of_outputs(self, outputs: Tensor) -> Tensor:
         """[r, o] of what a module gave, [n, o, h, w] or [n, o]."""
         if outputs.ndim == 2:
             return outputs
-        image, place = self._chosen(outputs.shape[2] * outputs.shape[3], outputs.device)
+        self._places = self._draw(outputs.shape[2] * outputs.shape[3]).to(outputs.device)
+        image, place = self._chosen(0, self._images)
         return outputs.flatten(2)[image, :, place]
 
     def of_inputs(self, inputs: Tensor, module: Solvable, low: int, high: int) -> Tensor:
@@ -143,26 +143,24 @@ class _Rows:
         else:
             size, edge = module.kernel_size[0], cast(tuple[int, ...], module.padding)[0]
             width = part.shape[3]
-            image, place = self._chosen(part.shape[2] * width, part.device, low, high)
+            image, place = self._chosen(low, high)
             patches = functional.pad(part, [edge] * 4).unfold(2, size, 1).unfold(3, size, 1)  # a view
             found = patches[image - low, :, place // width, place % width].flatten(1)
         return torch.cat([found.double(), torch.ones_like(found[:, :1], dtype=torch.float64)], dim=1)
 
-    def per_image(self, pixels: int) -> int:
-        """Positions of each image, of so many."""
-        return min(pixels, self._wanted)
-
-    def _chosen(
-        self, pixels: int, device: torch.device, low: int = 0, high: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _chosen(self, low: int, high: int) -> tuple[Tensor, Tensor]:
         """Indices of images and of their pixels, int64 [r] each, of the images from `low` to `high`."""
-        count, high = self.per_image(pixels), self._images if high is None else high
-        images = torch.arange(low, high, device=device).repeat_interleave(count)
-        if count == pixels:
-            return images, torch.arange(pixels, device=device).repeat(high - low)
+        places = self._places[low:high]
+        images = torch.arange(low, high, device=places.device)
+        return images.repeat_interleave(places.shape[1]), places.flatten()
+
+    def _draw(self, pixels: int) -> Tensor:
+        """int64 [n, p]: the positions of each image, of so many."""
+        if self._wanted >= pixels:
+            return torch.arange(pixels).expand(self._images, pixels)
         generator = torch.Generator().manual_seed(self._seed)
-        drawn = torch.rand(self._images, pixels, generator=generator, device="cpu")[low:high]
-        return images, drawn.topk(count, dim=1).indices.flatten().to(device)
+        drawn = torch.rand(self._images, pixels, generator=generator, device="cpu")
+        return drawn.topk(self._wanted, dim=1).indices
 
 
 class _Equations:

@@ -54,7 +54,15 @@ def read_safetensors(path: Path, what: str = "weights file", limit: int = MAX_TE
         NotFound, StorageError: no such file, or one that may not be read.
         DamagedFile: no safetensors file.
     """
-    content = read_bytes(path, what, limit)
+    return _parse_safetensors(read_bytes(path, what, limit), path, what)
+
+
+def _parse_safetensors(content: bytes, path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors in the content of a safetensors file.
+
+    Raises:
+        DamagedFile: no safetensors file.
+    """
     with naming(path, what):
         _check_header(content)
         try:
@@ -92,10 +100,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         DamagedFile: anything else, or more than tensors; nothing in it was run.
     """
     with opened(path, "weights file", MAX_TENSORS_BYTES) as file, file_errors(path):
-        check_memory(f"reading the weights file {path}", 2 * os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        check_memory(f"reading the weights file {path}", 2 * size)
+        content = file.read(size)
     if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    content = read_bytes(path, "weights file", MAX_TENSORS_BYTES)
+        return _parse_safetensors(content, path, "weights file")
     _check_archive(content, path)
     try:
         with warnings.catch_warnings():

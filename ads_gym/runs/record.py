@@ -67,7 +67,8 @@ class RunRecord(EvaluationStore):
             topology: whose masks were evaluated; None: masks are not checked.
 
         Raises:
-            DamagedFile: evaluations are missing between others, or masks are no masks of the topology.
+            DamagedFile: evaluations are missing between others, or are another evaluator's, or masks are no masks of
+                the topology.
         """
         width = len(FIELD_TYPES)
         rows = [
@@ -80,6 +81,12 @@ class RunRecord(EvaluationStore):
                     f"the record of a run {self.path} is damaged: evaluation {number} is missing, or its mask is none "
                     "of this network. Restore it, or give another path."
                 )
+        ((count,),) = self.database.rows("SELECT count(*) FROM history")
+        if count != len(rows):
+            raise DamagedFile(
+                f"the record of a run {self.path} is damaged: of its {count} evaluations, {count - len(rows)} are "
+                "another evaluator's, or lack metrics. Restore it, or give another path."
+            )
         return rows
 
 

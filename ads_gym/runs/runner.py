@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from ads_gym import files
 from ads_gym.agents.registry import Kind, LoadedAgent, find_agent
@@ -41,6 +40,7 @@ from ads_gym.runs.report import draw_pictures
 from ads_gym.runs.result import Evaluations, SearchResult
 from ads_gym.runs.stored_result import stored_result
 from ads_gym.tasks import Task
+from ads_gym.topology import as_array
 
 __all__ = ["SearchResult", "search"]
 
@@ -309,10 +309,7 @@ def check_asked(masks: Any, name: str) -> Any:
     Raises:
         InvalidValue: no array, or none of masks.
     """
-    try:
-        array = np.asarray(masks)
-    except Exception:
-        array = np.empty(())
+    array = as_array(f"the masks that agent {name} asks for", masks)
     if array.ndim == 0:
         raise InvalidValue(
             f"ask of agent {name} should return masks, bool [n, E] (n = 0: the end), got {shown(masks)}."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from commands import run_here
 
 PLANTED = ("search", "--task", "planted-20", "--agent", "random", "--evaluations", "8", "--run", "r")
 NETWORK = ("--blocks", "2,2", "--growth", "2", "--stem", "4")
@@ -49,6 +50,14 @@ def is_one_clear_line(done, says):
     assert "Traceback" not in done.err and not Path("exploded").exists()
     for part in says:
         assert part in said, done.err
+
+
+def is_refused(place, capsys, command, name, spoil, says):
+    """Whether a command that reads a spoilt file says so in one line, and leaves everything as it is."""
+    spoil(place / name)
+    before = contents(place)
+    is_one_clear_line(run_here(capsys, *command), says)
+    assert contents(place) == before
 
 
 def changed(command, *more):

@@ -21,6 +21,7 @@ from sabotage import (
     edit,
     foreign_database,
     is_one_clear_line,
+    is_refused,
     junk,
     nan_weights,
     newer_store,
@@ -134,11 +135,7 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 def test_files(place, capsys, case):
-    command, name, spoil, says = FILES[case]
-    spoil(place / name)
-    before = contents(place)
-    is_one_clear_line(run_here(capsys, *command), says)
-    assert contents(place) == before
+    is_refused(place, capsys, *FILES[case])
 
 
 @pytest.mark.parametrize("spoil", [junk, bomb, torch_bomb, lambda path: torch.save({"epoch": 1}, path)])

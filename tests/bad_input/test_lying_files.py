@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from commands import run_here
-from sabotage import PLANTED, REAL, RETRAIN, TRAIN_NEW, changed, contents, edit, is_one_clear_line
+from sabotage import PLANTED, REAL, RETRAIN, TRAIN_NEW, changed, contents, edit, is_one_clear_line, is_refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -141,6 +141,18 @@ FILES = {
         rows("DELETE FROM history WHERE number = 3"),
         ("record.sqlite", "evaluation 3"),
     ),
+    "another evaluator": (
+        FURTHER,
+        "r/record.sqlite",
+        rows("UPDATE history SET fingerprint = 'x' WHERE number > 2"),
+        ("record.sqlite", "another evaluator's"),
+    ),
+    "a row without metrics": (
+        FURTHER,
+        "r/record.sqlite",
+        rows("DELETE FROM evaluations WHERE mask = (SELECT mask FROM history WHERE number = 4)"),
+        ("record.sqlite", "evaluation 4"),
+    ),
     "a mask of other length": (
         FURTHER,
         "r/record.sqlite",
@@ -164,11 +176,7 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 def test_files(place, capsys, case):
-    command, name, lie, says = FILES[case]
-    lie(place / name)
-    before = contents(place)
-    is_one_clear_line(run_here(capsys, *command), says)
-    assert contents(place) == before
+    is_refused(place, capsys, *FILES[case])
 
 
 def test_a_longer_run_without_episodes(place, capsys):

@@ -353,6 +353,8 @@ def test_image_set_checks_what_it_holds():
     images, labels = torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3)
     assert ImageSet(images, labels).take([2, 0]).labels.tolist() == [2, 0]
     assert len(ImageSet(images, labels).to("cpu")) == 3
+    assert ImageSet(images, labels) == ImageSet(images.clone(), labels) != ImageSet(images + 1, labels)
+    assert ImageSet(images, labels) != "images"
     for wrong in ((images.float(), labels), (images, labels.int()), (images[0], labels), (images, labels[:2])):
         with pytest.raises(AdsGymError):
             ImageSet(*wrong)
