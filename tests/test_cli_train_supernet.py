@@ -309,7 +309,7 @@ def test_a_piped_training_says_what_it_does(place):
     command = [sys.executable, "-c", code, *TRAIN, "--epochs", "30", "--out", "task"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     lines = done.stderr.splitlines()
-    assert lines[0] == "reading data" and any("epochs  loss" in line for line in lines)
+    assert lines[0] == "reading data, then epoch 1" and any("epochs  loss" in line for line in lines)
 
 
 def test_own_photos_go_all_the_way(run, place):

@@ -31,7 +31,7 @@ def retrain(
     from ads_gym.cli.progress_bars import EpochBar
     from ads_gym.tables import print_table
 
-    with EpochBar("reading data") as bar:
+    with EpochBar("reading data, then epoch 1") as bar:
         from ads_gym.runs.retraining import retrain as train_both
 
         report = train_both(

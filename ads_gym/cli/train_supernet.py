@@ -86,7 +86,7 @@ def train_supernet(  # noqa: PLR0913 - an option each
     options = dict(locals())
     from ads_gym.cli.progress_bars import EpochBar
 
-    with EpochBar("reading data") as bar:
+    with EpochBar("reading data, then epoch 1") as bar:
         from ads_gym.cli.supernet_options import read_options
         from ads_gym.supernet_training import train_supernet as make_task
 

@@ -86,7 +86,7 @@ def _fashion_mnist(root: Path, download: bool) -> Parts:
             "FashionMNIST",
             root,
             expected,
-            "; or install Debian's package dataset-fashion-mnist, which puts it into /usr/share/datasets/fashion-mnist",
+            "; or install Debian's package dataset-fashion-mnist: --data-root /usr/share/datasets/fashion-mnist",
         )
     contents = [idx.read(path, 3 if "images" in path.name else 1) for path in files]
     for images, labels in (contents[:2], contents[2:]):

@@ -11,9 +11,10 @@ faster than a sum of products.
 Shapes: n images, c channels, h x w pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, chain
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +27,56 @@ from ads_gym.nets.densenet import DenseNet, Layer, Transition, source_widths, un
 Sources = tuple[int, ...]  # nodes of a block that a destination reads, ascending
 
 
-class Statistics(NamedTuple):
-    """BatchNorm statistics of a node under a mask."""
+class Estimates(NamedTuple):
+    """What the calibration images say about a node under a mask."""
 
     output: Moments | None  # of its maps; None at the classifier
-    inner: Moments | None  # of the input of the node's own second BatchNorm (bottleneck layers, the ImageNet stem)
+    inner: Moments | None = None  # of what its own second BatchNorm reads (bottleneck layers, the ImageNet stem)
+    weights: tuple[Any, ...] = ()  # its own, where they are not the supernet's, in the form that computes
 
 
 class Node:
     """One node under one mask, for a set of images."""
 
-    def __init__(self, maps: Tensor, statistics: Statistics, affine: Affine | None) -> None:
+    def __init__(self, maps: Tensor, estimates: Estimates, affine: Affine | None) -> None:
         self.maps = maps  # [n, c, h, w]; logits [n, classes] at the classifier
-        self.statistics = statistics
+        self.estimates = estimates
         self.affine = affine  # its readers' BatchNorms; None at the classifier
-        self.contributions: dict[int, Tensor] = {}  # by reader, as far as computed; they do not depend on the mask
+        self.is_whole = True  # whether it is what it is in the dense network, as far as repairs are concerned
+        self.kept: dict[Hashable, Tensor] = {}  # by reader, what is computed of it for that one: see `Memory`
+
+
+class Input(NamedTuple):
+    """A node that a destination reads."""
+
+    src: int  # its number in the block
+    node: Node
+    reader: int  # number of the destination among the node's readers
+
+
+class Memory:
+    """Keeps what is computed of nodes for their readers, as far as it fits; the rest is computed again, to equal bits.
+
+    Args:
+        budget: bytes.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._left = budget
+
+    def get(self, node: Node, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """A tensor that depends on a node and on no other node behind it on a path."""
+        tensor = node.kept.get(key)
+        if tensor is None:
+            tensor = compute()
+            if tensor.nbytes <= self._left:
+                self._left -= tensor.nbytes
+                node.kept[key] = tensor
+        return tensor
+
+    def forget(self, nodes: Iterable[Node]) -> None:
+        """Count what nodes keep, which are themselves given up, as free again."""
+        self._left += sum(tensor.nbytes for node in nodes for tensor in node.kept.values())
 
 
 class Block(NamedTuple):
@@ -72,8 +108,8 @@ class Stem:
     def __init__(self, modules: nn.Module, readers: Norms) -> None:
         self._modules, self._readers = modules, readers
 
-    def __call__(self, images: Tensor, known: Statistics | None) -> Node:
-        """The node of images [n, c, h, w], with `known` statistics; None: estimate them on these images."""
+    def __call__(self, images: Tensor, known: Estimates | None) -> Node:
+        """The node of images [n, c, h, w], with `known` estimates; None: make them, of these images."""
         inner, maps = None, images
         for module in self._modules.children():
             if isinstance(module, nn.BatchNorm2d):
@@ -83,8 +119,8 @@ class Stem:
             else:
                 maps = module(maps)
         maps = maps.contiguous(memory_format=LAYOUT)  # with one channel, torch does not recognise this layout
-        statistics = known or Statistics(moments(maps), inner)
-        return Node(maps, statistics, self._readers(cast(Moments, statistics.output), known is None))
+        estimates = known or Estimates(moments(maps), inner)
+        return Node(maps, estimates, self._readers(cast(Moments, estimates.output), known is None))
 
 
 class Destination:
@@ -98,28 +134,36 @@ class Destination:
     def __init__(self, block: Block, readers: Norms | None) -> None:
         self.block, self._readers = block, readers
 
-    def contribution(self, src: int, node: Node, reader: int) -> Tensor:
-        """The contribution of source `src` to this destination.
-
-        Args:
-            src: number of the source in the block.
-            node: of the source.
-            reader: number of this destination among the source's readers.
-        """
-        affine = cast(Affine, node.affine)
-        return self.block.apply_in_chunks(lambda maps: self._contribution(src, affine.relu(maps, reader)), node.maps)
-
-    def node(self, sources: Sources, terms: Sequence[Tensor], known: Statistics | None) -> Node:
-        """The node, from the contributions `terms` of `sources`, with `known` statistics; None: estimate them."""
+    def node(self, inputs: Sequence[Input], memory: Memory, known: Estimates | None) -> Node:
+        """The node if it reads `inputs`, with `known` estimates; None: make them, of these images."""
         raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights, in the form that computes."""
+        raise NotImplementedError
+
+    def terms(self, inputs: Sequence[Input], memory: Memory) -> list[Tensor]:
+        """The contribution of each input."""
+        return [memory.get(each.node, each.reader, partial(self._compute, each)) for each in inputs]
+
+    def _compute(self, given: Input) -> Tensor:
+        """The contribution of an input."""
+        affine = cast(Affine, given.node.affine)
+        return self.block.apply_in_chunks(
+            lambda maps: self._contribution(given.src, affine.relu(maps, given.reader)), given.node.maps
+        )
 
     def _contribution(self, src: int, maps: Tensor) -> Tensor:
         """The same, from normalised maps [n, c, h, w] of the source."""
         raise NotImplementedError
 
-    def _make_node(self, maps: Tensor, known: Statistics | None, inner: Moments | None = None) -> Node:
-        statistics = known or Statistics(moments(maps), inner)
-        return Node(maps, statistics, cast(Norms, self._readers)(cast(Moments, statistics.output), known is None))
+    def make_node(
+        self, maps: Tensor, known: Estimates | None, inner: Moments | None = None, weights: tuple[Any, ...] = ()
+    ) -> Node:
+        """A node that has readers, of its maps [n, c, h, w]."""
+        estimates = known or Estimates(moments(maps), inner, weights)
+        return Node(maps, estimates, cast(Norms, self._readers)(cast(Moments, estimates.output), known is None))
 
 
 class LayerDestination(Destination):
@@ -127,26 +171,40 @@ class LayerDestination(Destination):
 
     def __init__(self, layer: Layer, widths: list[int], block: Block, readers: Norms) -> None:
         super().__init__(block, readers)
-        self._convolutions = [block.convolution(part) for part in torch.split(layer.conv1.weight, widths, dim=1)]
-        self._bottleneck = None
-        if layer.bottleneck:
-            self._bottleneck = block.norms([layer.norm2], slice(None)), block.convolution(layer.conv2.weight)
+        self.weights = torch.split(layer.conv1.weight, widths, dim=1)  # of each source
+        self._convolutions = [block.convolution(part) for part in self.weights]
+        self.norm2 = block.norms([layer.norm2], slice(None)) if layer.bottleneck else None
+        self.weight2 = layer.conv2.weight if layer.bottleneck else None
+        self._convolution2 = None if self.weight2 is None else block.convolution(self.weight2)
 
     def _contribution(self, src: int, maps: Tensor) -> Tensor:
         return self._convolutions[src](maps)
 
-    def node(self, sources: Sources, terms: Sequence[Tensor], known: Statistics | None) -> Node:
+    def node(self, inputs: Sequence[Input], memory: Memory, known: Estimates | None) -> Node:
         """See `Destination`."""
-        total, inner = terms[0], None
-        for count, term in enumerate(terms[1:]):
+        maps, inner = self.first_convolution(inputs, memory), None
+        if self.norm2 and self._convolution2:
+            inner = cast(Moments, known.inner) if known else moments(maps)
+            maps = self.second_convolution(maps, self.norm2(inner, known is None), self._convolution2)
+        return self.make_node(maps, known, inner)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Destination`."""
+        second = self._convolution2.nbytes if self._convolution2 else 0
+        return sum(convolve.nbytes for convolve in self._convolutions) + second
+
+    def first_convolution(self, inputs: Sequence[Input], memory: Memory) -> Tensor:
+        """What the layer's first convolution gives, as a sum of contributions."""
+        first, *others = self.terms(inputs, memory)
+        total = first
+        for count, term in enumerate(others):
             total = total.add_(term) if count else total + term  # the first sum is a new tensor
-        total = self._convolutions[0].maps(total)
-        if self._bottleneck:
-            norm, convolve = self._bottleneck
-            inner = cast(Moments, known.inner) if known else moments(total)
-            affine = norm(inner, known is None)
-            total = self.block.apply_in_chunks(lambda maps: convolve.maps(convolve(affine.relu(maps))), total)
-        return self._make_node(total, known, inner)
+        return self._convolutions[0].maps(total)
+
+    def second_convolution(self, maps: Tensor, affine: Affine, convolve: Convolution) -> Tensor:
+        """What a bottleneck layer makes of what its first convolution gave."""
+        return self.block.apply_in_chunks(lambda part: convolve.maps(convolve(affine.relu(part))), maps)
 
 
 class TransitionDestination(Destination):
@@ -154,16 +212,25 @@ class TransitionDestination(Destination):
 
     def __init__(self, transition: Transition, widths: list[int], block: Block, readers: Norms) -> None:
         super().__init__(block, readers)
-        self._weights = torch.split(transition.conv.weight, widths, dim=1)
+        self.weights = torch.split(transition.conv.weight, widths, dim=1)  # of each source
 
     def _contribution(self, src: int, maps: Tensor) -> Tensor:
         return average_pool(maps)
 
-    def node(self, sources: Sources, terms: Sequence[Tensor], known: Statistics | None) -> Node:
+    def node(self, inputs: Sequence[Input], memory: Memory, known: Estimates | None) -> Node:
         """See `Destination`."""
-        weight = torch.cat([self._weights[src] for src in sources], dim=1)
+        weight = torch.cat([self.weights[each.src] for each in inputs], dim=1)
+        return self.make_node(self.convolve(self.terms(inputs, memory), weight), known)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Destination`."""
+        return sum(weight.nbytes for weight in self.weights)
+
+    def convolve(self, terms: Sequence[Tensor], weight: Tensor) -> Tensor:
+        """Convolve pooled maps of sources with a weight [outputs, c, 1, 1]."""
         maps = torch.cat(terms, dim=1)  # type: ignore[arg-type]
-        return self._make_node(self.block.apply_in_chunks(lambda part: functional.conv2d(part, weight), maps), known)
+        return self.block.apply_in_chunks(lambda part: functional.conv2d(part, weight), maps)
 
 
 class ClassifierDestination(Destination):
@@ -171,16 +238,21 @@ class ClassifierDestination(Destination):
 
     def __init__(self, classifier: nn.Linear, widths: list[int], block: Block) -> None:
         super().__init__(block, None)
-        self._weights, self._bias = torch.split(classifier.weight, widths, dim=1), classifier.bias
+        self.weights, self.bias = torch.split(classifier.weight, widths, dim=1), classifier.bias
 
     def _contribution(self, src: int, maps: Tensor) -> Tensor:
         return maps.mean(dim=(2, 3))
 
-    def node(self, sources: Sources, terms: Sequence[Tensor], known: Statistics | None) -> Node:
+    def node(self, inputs: Sequence[Input], memory: Memory, known: Estimates | None) -> Node:
         """See `Destination`."""
-        weight = torch.cat([self._weights[src] for src in sources], dim=1)
-        logits = functional.linear(torch.cat(terms, dim=1), weight, self._bias)  # type: ignore[arg-type]
-        return Node(logits, Statistics(None, None), None)
+        weight = torch.cat([self.weights[each.src] for each in inputs], dim=1)
+        logits = functional.linear(torch.cat(self.terms(inputs, memory), dim=1), weight, self.bias)
+        return Node(logits, Estimates(None), None)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Destination`."""
+        return sum(weight.nbytes for weight in self.weights)
 
 
 class Decomposition:
@@ -216,6 +288,13 @@ class Decomposition:
                 else:
                     destination = ClassifierDestination(network.classifier, in_widths, block)
                 self.destinations.append(destination)
+
+    def node(self, index: int, sources: Sources, path: Sequence[Node], memory: Memory, known: Estimates | None) -> Node:
+        """The node of destination `index` if it reads `sources`, which are on the path that leads to it."""
+        destination = self.destinations[index]
+        first = destination.block.first
+        inputs = [Input(src, path[first + src], index - first - src) for src in sources]
+        return destination.node(inputs, memory, known)
 
 
 def copy_weights(supernet: DenseNet) -> DenseNet:

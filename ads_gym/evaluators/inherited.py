@@ -25,10 +25,10 @@ from ads_gym.data.images import ImageSet, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import BaseEvaluator, Metrics, with_cost
-from ads_gym.evaluators.decomposition import Decomposition, Node, Statistics, copy_weights, values_per_image
+from ads_gym.evaluators.decomposition import Decomposition, Estimates, Node, copy_weights, values_per_image
 from ads_gym.evaluators.prefix_trie import Key, Traversal, split_by_work
 from ads_gym.evaluators.workers import WorkerPool
-from ads_gym.limits import check_memory
+from ads_gym.limits import MAX_MASKS, check_memory
 from ads_gym.nets.cost import FLOAT32, CostTable, map_bytes, readers_macs
 from ads_gym.nets.densenet import DenseNet, kept_sources
 from ads_gym.nets.scoring import check_images, score_logits
@@ -70,6 +70,9 @@ class InheritedEvaluator(BaseEvaluator):
         ForkedProcess: this process was made by fork and would hang.
     """
 
+    _masks_at_once = MAX_MASKS  # whose estimates are held
+    _bytes_beside = 0  # that a traversal needs beside maps and what is computed of them
+
     @checked
     def __init__(
         self,
@@ -93,17 +96,17 @@ class InheritedEvaluator(BaseEvaluator):
         self._memory_limit = default_memory_limit(self.device) if memory_limit is None else memory_limit
         self._chunk = chunk_images(self.config, dtype, self._memory_limit, self.device)
         self._bytes_per_image = tuple(number * dtype.itemsize for number in values_per_image(self.config))
+        self._workers = WorkerPool(self.device)
         with isolated(self.device):
             supernet = copy_weights(supernet)
-            self._decomposition = Decomposition(supernet, self.device, dtype, self._chunk)
             self._calibration = network_input(calibration.images.to(self.device), dtype)
             self._valid = torch.split(network_input(valid.images.to(self.device), dtype), self._chunk)
             self._labels = valid.labels.to(self.device)
+            self._decomposition = self._decompose(supernet)
             self.provenance = self._provenance(supernet, calibration, valid)
         self._fingerprint = hashlib.sha256(repr(sorted(self.provenance.items())).encode()).hexdigest()
         self._arguments = (supernet, calibration, valid, self.topology.scope, device, dtype, memory_limit)
         self._cached: dict[str, Traversal] = {}  # by images and slice of the masks; taken out while in use
-        self._workers = WorkerPool(self.device)
 
     @property
     def fingerprint(self) -> str:
@@ -137,6 +140,14 @@ class InheritedEvaluator(BaseEvaluator):
         self._workers.close()
         self._cached.clear()
 
+    def _decompose(self, supernet: DenseNet) -> Decomposition:
+        """What traversals compute with."""
+        return Decomposition(supernet, self.device, self.dtype, self._chunk)
+
+    def _settings(self) -> list[str]:
+        """What else metrics depend on."""
+        return [f"arithmetic {ARITHMETIC}", f"{self.config}", f"scope {self.topology.scope}", f"{self.dtype}"]
+
     def _score(self, logits: Sequence[tuple[Tensor, ...]]) -> list[tuple[float, float, float]]:
         """Accuracy, soft accuracy and loss of each mask."""
         scores = torch.stack([score_logits(torch.cat(chunks), self._labels) for chunks in logits])
@@ -148,16 +159,21 @@ class InheritedEvaluator(BaseEvaluator):
         """For each mask, the logits [n, classes] of each chunk of VALID."""
         keys = [kept_sources(self.config, mask, self.topology.scope) for mask in masks]
         order = sorted(range(len(keys)), key=keys.__getitem__)
-        ordered = [keys[index] for index in order]
-        traversals = self._max_traversals(len(self._calibration) * self._bytes_per_image[0])
-        estimated = self._visit(
-            "calibration", [self._calibration], traversals, ordered, lambda path: [node.statistics for node in path]
+        by_mask: dict[int, tuple[Tensor, ...]] = {}
+        for low in range(0, len(order), self._masks_at_once):
+            part = order[low : low + self._masks_at_once]
+            by_mask |= zip(part, self._logits_of([keys[index] for index in part]), strict=True)
+        return [by_mask[index] for index in range(len(keys))]
+
+    def _logits_of(self, keys: Sequence[Key]) -> list[tuple[Tensor, ...]]:
+        """The same for the sorted keys of masks."""
+        traversals = self._max_traversals(len(self._calibration) * self._bytes_per_image[0] + self._bytes_beside)
+        calibrated = self._visit(
+            "calibration", [self._calibration], traversals, keys, lambda path: [node.estimates for node in path]
         )
         traversals = self._max_traversals(self._chunk * sum(self._bytes_per_image))
-        statistics = [of_mask for (of_mask,) in estimated]
-        logits = self._visit("valid", self._valid, traversals, ordered, lambda path: path[-1].maps, statistics)
-        by_mask = dict(zip(order, logits, strict=True))
-        return [by_mask[index] for index in range(len(keys))]
+        estimates = [of_mask for (of_mask,) in calibrated]
+        return self._visit("valid", self._valid, traversals, keys, lambda path: path[-1].maps, estimates)
 
     def _visit(
         self,
@@ -166,7 +182,7 @@ class InheritedEvaluator(BaseEvaluator):
         traversals: int,
         keys: Sequence[Key],
         extract: Callable[[list[Node]], Result],
-        statistics: Sequence[list[Statistics]] | None = None,
+        known: Sequence[list[Estimates]] | None = None,
     ) -> list[tuple[Result, ...]]:
         """For each mask, what `extract` returns for its nodes on each chunk of images; `traversals` run in parallel.
 
@@ -179,8 +195,9 @@ class InheritedEvaluator(BaseEvaluator):
             (chunk, images), (number, part) = job
             name_of_job = f"{name} {chunk} {number}"
             memory_budget = self._memory_limit // traversals - len(images) * self._bytes_per_image[0]
+            memory_budget -= self._bytes_beside
             traversal = self._cached.pop(name_of_job, None) or Traversal(self._decomposition, images, memory_budget)
-            results = traversal.visit(keys[part], extract, statistics and statistics[part])
+            results = traversal.visit(keys[part], extract, known and known[part])
             if traversal.nbytes <= max_cached:
                 self._cached[name_of_job] = traversal
             return results
@@ -196,7 +213,7 @@ class InheritedEvaluator(BaseEvaluator):
 
     def _provenance(self, supernet: DenseNet, calibration: ImageSet, valid: ImageSet) -> dict[str, str]:
         """What the bits of all metrics depend on, by name; on CUDA, what metrics depend on beyond rounding."""
-        settings = [f"arithmetic {ARITHMETIC}", f"{self.config}", f"scope {self.topology.scope}", f"{self.dtype}"]
+        settings = self._settings()
         provenance = {
             "weights": _digest(supernet.state_dict()),
             "data": _digest({"calibration": calibration.images, "valid": valid.images, "labels": valid.labels}),

@@ -85,6 +85,11 @@ class Convolution:
     def __init__(self, weight: Tensor) -> None:
         self._weight, self._padding = weight.contiguous(memory_format=LAYOUT), weight.shape[-1] // 2
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds."""
+        return self._weight.nbytes
+
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve maps [n, c, h, w]."""
         return functional.conv2d(maps, self._weight, padding=self._padding)
@@ -111,6 +116,11 @@ class ProductConvolution(Convolution):
         unit_maps = torch.eye(channels * size[0] * size[1], dtype=weight.dtype, device=weight.device)
         responses = super().__call__(unit_maps.view(-1, *size, channels).permute(0, 3, 1, 2))
         self._matrix = responses.permute(0, 2, 3, 1).flatten(1).t().contiguous()  # [h * w * outputs, h * w * c]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds."""
+        return self._weight.nbytes + self._matrix.nbytes
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve maps [n, c, h, w]."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from ads_gym.evaluators.decomposition import Decomposition, Node, Sources, Statistics
+from ads_gym.evaluators.decomposition import Decomposition, Estimates, Memory, Node, Sources
 from ads_gym.evaluators.kernels import LAYOUT
 from ads_gym.topology import IntArray
 
@@ -30,7 +30,7 @@ class Traversal:
     """
 
     def __init__(self, decomposition: Decomposition, images: Tensor, memory_budget: int) -> None:
-        self._decomposition, self._memory_left = decomposition, memory_budget
+        self._decomposition, self._memory = decomposition, Memory(memory_budget)
         self._images = images.contiguous(memory_format=LAYOUT)  # feature maps keep this layout
         self._path: list[Node] = []
         self._key: list[Sources] = []  # of the path
@@ -38,13 +38,13 @@ class Traversal:
     @property
     def nbytes(self) -> int:
         """Bytes of feature maps and contributions on the path."""
-        return sum(tensor.nbytes for node in self._path for tensor in (node.maps, *node.contributions.values()))
+        return sum(tensor.nbytes for node in self._path for tensor in (node.maps, *node.kept.values()))
 
     def visit(
         self,
         keys: Sequence[Key],
         extract: Callable[[list[Node]], Result],
-        statistics: Sequence[Sequence[Statistics]] | None = None,
+        known: Sequence[Sequence[Estimates]] | None = None,
     ) -> list[Result]:
         """What `extract` returns for the path of each mask, in the order of `keys`.
 
@@ -53,47 +53,34 @@ class Traversal:
         Args:
             keys: of the masks, sorted.
             extract: called with the nodes of one path.
-            statistics: of each mask's nodes; None: estimate them on these images.
+            known: estimates of each mask's nodes; None: make them, of these images.
         """
         forwards = range(len(keys))
         is_backwards = _common_prefix(keys[-1], self._key) > _common_prefix(keys[0], self._key)
         order = forwards[::-1] if is_backwards else forwards
-        results = [extract(self._move(keys[index], statistics[index] if statistics else None)) for index in order]
+        results = [extract(self._move(keys[index], known[index] if known else None)) for index in order]
         return results[::-1] if is_backwards else results
 
-    def _move(self, key: Key, statistics: Sequence[Statistics] | None) -> list[Node]:
+    def _move(self, key: Key, known: Sequence[Estimates] | None) -> list[Node]:
         """Go to the path of `key`."""
         length = _common_prefix(key, self._key)
         self._go_back(length)
         if not self._path:
-            self._path.append(self._decomposition.stem(self._images, statistics[0] if statistics else None))
+            self._path.append(self._decomposition.stem(self._images, known[0] if known else None))
         for index in range(length, len(key)):
-            node = self._compute(index, key[index], statistics[index + 1] if statistics else None)
+            node = self._compute(index, key[index], known[index + 1] if known else None)
             self._path.append(node)
             self._key.append(key[index])
         return self._path
 
     def _go_back(self, length: int) -> None:
         """Drop all but the stem and the first `length` destinations, with the contributions of what is dropped."""
-        for node in self._path[length + 1 :]:
-            self._memory_left += sum(tensor.nbytes for tensor in node.contributions.values())
+        self._memory.forget(self._path[length + 1 :])
         del self._path[length + 1 :], self._key[length:]
 
-    def _compute(self, index: int, sources: Sources, statistics: Statistics | None) -> Node:
+    def _compute(self, index: int, sources: Sources, known: Estimates | None) -> Node:
         """The node of destination `index` if it reads `sources`."""
-        destination = self._decomposition.destinations[index]
-        terms = []
-        for src in sources:
-            position = destination.block.first + src
-            node = self._path[position]
-            term = node.contributions.get(index)
-            if term is None:
-                term = destination.contribution(src, node, index - position)
-                if term.nbytes <= self._memory_left:
-                    self._memory_left -= term.nbytes
-                    node.contributions[index] = term
-            terms.append(term)
-        return destination.node(sources, terms, statistics)
+        return self._decomposition.node(index, sources, self._path, self._memory, known)
 
 
 def split_by_work(keys: Sequence[Key], macs: IntArray, parts: int) -> list[slice]:

@@ -46,7 +46,9 @@ def _content(path):
 def is_one_clear_line(done, says):
     assert done.code == 2 and done.out == "", done
     *progress, said = done.err.splitlines()
-    assert said.startswith("Error: ") and set(progress) <= {"reading data"}, done.err  # which may take long
+    assert said.startswith("Error: ") and set(progress) <= {"reading data, then epoch 1"}, (
+        done.err
+    )  # which may take long
     assert "Traceback" not in done.err and not Path("exploded").exists()
     for part in says:
         assert part in said, done.err

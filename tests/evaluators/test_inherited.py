@@ -185,7 +185,7 @@ def test_between_batches_a_quarter_of_the_limit_is_kept(side, growth):
         evaluator = InheritedEvaluator(trained_looking(config), *images, device="cpu", memory_limit=limit)
         evaluator.evaluate(dense)
         nodes = [node for traversal in evaluator._cached.values() for node in traversal._path]
-        tensors = [tensor for node in nodes for tensor in (node.maps, *node.contributions.values())]
+        tensors = [tensor for node in nodes for tensor in (node.maps, *node.kept.values())]
         return sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
     everything = kept_bytes(1 << 30)
@@ -201,7 +201,7 @@ def test_values_per_image_are_those_of_the_longest_path():
         key = kept_sources(config, evaluator.topology.dense(), Scope.LAYERS)
         (path,) = Traversal(evaluator._decomposition, evaluator._calibration, 1 << 30).visit([key], list)
         maps = sum(node.maps[0].numel() for node in path[:-1])
-        contributions = sum(term[0].numel() for node in path for term in node.contributions.values())
+        contributions = sum(term[0].numel() for node in path for term in node.kept.values())
         assert values_per_image(config) == (maps, contributions)
 
 
