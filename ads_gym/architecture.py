@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from ads_gym.choices import Choice
 from ads_gym.errors import InvalidValue, shown
-from ads_gym.files import naming, resolve
+from ads_gym.files import exists, is_folder, naming, resolve
 from ads_gym.limits import (
     MAX_CLASSES,
     MAX_CONNECTIONS,
@@ -190,6 +190,20 @@ class Architecture:
         stored = ARCHITECTURE.read(file)
         with naming(file, ARCHITECTURE.what):
             return cls.from_record(stored)
+
+
+def find_architecture(path: str | Path) -> Path:
+    """The JSON file of an architecture.
+
+    Args:
+        path: that file; a saved network, by the file of its weights or without an ending; or a run folder.
+    """
+    file = resolve(path)
+    if is_folder(file):
+        return file / "best.json"
+    if file.suffix == ".safetensors":
+        return file.with_suffix(".json")
+    return file if file.suffix == ".json" or exists(file) else file.with_name(file.name + ".json")
 
 
 @record

@@ -27,6 +27,7 @@ MAX_IMAGES = 2**32 - 1  # of one split
 
 # Training and search
 MAX_EPOCHS = 100_000
+MAX_STEPS = 1_000_000  # of distillation
 MAX_SHIFT = 256  # pixels
 MAX_BATCH_SIZE = 2**20  # images
 MAX_MASKS_PER_STEP = 1_000

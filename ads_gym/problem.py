@@ -6,8 +6,8 @@ Shapes: E skip connections, n masks.
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue, shown
-from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, adopt
+from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, Weights, adopt
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator
 from ads_gym.files import resolve
@@ -48,6 +48,9 @@ class Problem:
         evaluator: computes metrics of masks.
         objective: turns metrics into the number that is maximised.
         task: what the masks are of; None where an evaluator of another network was given.
+        weights: with which the evaluator scores a network of the task; None where metrics are not such a network's.
+        evaluators: for each kind of weights what scores with them, `evaluator` among them; none where `weights` is
+            None.
         network: returns the trained dense network (a new copy at each call); None where metrics are not a network's.
     """
 
@@ -57,6 +60,8 @@ class Problem:
     objective: Objective
     task: Task | None = None
     network: "Callable[[], DenseNet] | None" = None
+    weights: Weights | None = None
+    evaluators: Mapping[Weights, BaseEvaluator] = field(default_factory=dict)
 
     @property
     def topology(self) -> Topology:
@@ -129,9 +134,17 @@ class Problem:
         """Return the architecture of a mask bool [E]."""
         return Architecture(self.config, mask, self.topology.scope)
 
+    def stored_in(self, store: EvaluationStore) -> "Problem":
+        """Return the same problem, whose every evaluation is looked up in a store and committed there."""
+        evaluators = {weights: StoredEvaluator(each, store) for weights, each in self.evaluators.items()}
+        evaluator = StoredEvaluator(self.evaluator, store) if self.weights is None else evaluators[self.weights]
+        objective = replace(self.objective, evaluator=evaluator)
+        return replace(self, evaluator=evaluator, evaluators=evaluators, objective=objective)
+
     def close(self) -> None:
-        """Release the evaluator's threads and files; they are opened again on demand."""
-        self.evaluator.close()
+        """Release the evaluators' threads and files; they are opened again on demand."""
+        for evaluator in (self.evaluator, *self.evaluators.values()):
+            evaluator.close()
 
     def _check_limit(self, masks: BoolArray) -> None:
         if self.macs_limit is None:
@@ -151,6 +164,7 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     scope: str | Scope = Scope.LAYERS,
     device: str = "auto",
     evaluator: Any = None,
+    weights: str | Weights = Weights.INHERITED,
     store: str | Path | EvaluationStore | None = None,
     reward: str | Reward = "accuracy",
     cost_weight: float | str = 0.0,
@@ -165,6 +179,8 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
         device: where networks are evaluated: "auto", "cpu", "cuda".
         evaluator: None (the task's own), "planted:KIND:SEED" (a hidden mask on the task's network), "module:name"
             (called with task and scope), or an `Evaluator`, whose network then stands in for the task's.
+        weights: with which the task's evaluator scores networks: "inherited", or "repaired": solved again in closed
+            form on the calibration images, which takes a few times as long and is much nearer to what they can do.
         store: a path or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
             there. None: nothing is stored.
         reward: "accuracy", "soft" (mean probability of the true class), "loss" (negated), "module:name", or a function
@@ -183,13 +199,30 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     cost = CostTable(config, Scope(scope))
     if given is not None:
         _check_evaluator(given, loaded if isinstance(task, Task) else None, cost.topology)
-    make = partial(_make_evaluator, loaded, cost.topology.scope, device, spec, store)
-    lazy = LazyEvaluator(config, cost.topology, make)
+    weights, evaluators = Weights(weights), {}
+    if spec is None and loaded.has_network:
+        for each in Weights:
+            make = partial(_make_evaluator, loaded, cost.topology.scope, device, each, store)
+            evaluators[each] = LazyEvaluator(config, cost.topology, make)
+        lazy = evaluators[weights]
+    elif weights is Weights.REPAIRED:
+        raise InvalidValue("weights are repaired where a task's own evaluator scores its network: give no evaluator.")
+    else:
+        lazy = LazyEvaluator(
+            config, cost.topology, partial(_make_evaluator, loaded, cost.topology.scope, device, spec, store)
+        )
     objective = Objective(find_reward(reward), check_cost_weight(cost_weight), lazy)
     is_planted = isinstance(evaluator, str) and evaluator.partition(":")[0] == "planted"
     network = loaded.supernet if loaded.has_network and loaded.config == config and not is_planted else None
     return Problem(
-        cost, macs_limit(cost, max_macs), lazy, objective, loaded if loaded.config == config else None, network
+        cost,
+        macs_limit(cost, max_macs),
+        lazy,
+        objective,
+        loaded if loaded.config == config else None,
+        network,
+        weights if evaluators else None,
+        evaluators,
     )
 
 
@@ -245,12 +278,12 @@ def _make_evaluator(
     task: Task,
     scope: Scope,
     device: str,
-    evaluator: str | BaseEvaluator | None,
+    evaluator: str | BaseEvaluator | Weights | None,
     store: str | Path | EvaluationStore | None,
 ) -> BaseEvaluator:
     """Make what `make_problem` was asked for, behind a store unless looking up would take longer."""
-    if evaluator is None:
-        made = task.evaluator(scope, device)
+    if evaluator is None or isinstance(evaluator, Weights):
+        made = task.evaluator(scope, device, evaluator or Weights.INHERITED)
     else:
         made = evaluator if isinstance(evaluator, BaseEvaluator) else _named_evaluator(evaluator, task, scope)
     if store is None or (made.is_cheap and store == IN_MEMORY):

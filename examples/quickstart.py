@@ -27,7 +27,8 @@ def search() -> ads_gym.SearchResult:
     result = ads_gym.search("digits", agent="bayes", evaluations=64)
     for line in result.table:
         macs = f"{line.relative_macs:.0%} of the MACs"
-        print(f"{line.name:<7} objective {line.objective:.3f}  accuracy {line.accuracy:.3f}  {macs}")
+        accuracy = f"accuracy {line.inherited_accuracy:.3f} inherited, {line.repaired_accuracy:.3f} repaired"
+        print(f"{line.name:<7} objective {line.objective:.3f}  {accuracy}  {macs}")
     return result
 
 

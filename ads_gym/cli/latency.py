@@ -31,18 +31,11 @@ def latency(
     """
     from rich.console import Console
 
-    from ads_gym.architecture import Architecture
-    from ads_gym.files import exists, is_folder, resolve
+    from ads_gym.architecture import Architecture, find_architecture
     from ads_gym.nets.latency import measure_latency
-    from ads_gym.nets.sparse import saved_files
-    from ads_gym.runs.folder import RunFolder
     from ads_gym.tables import print_table
 
-    path = resolve(file)
-    path = RunFolder(path).best if is_folder(path) else path
-    if path.suffix == ".safetensors" or not exists(path):  # a saved network by one of its names
-        path = saved_files(path)[0]
-    architecture = Architecture.read(path)
+    architecture = Architecture.read(find_architecture(file))
     measured = [
         measure_latency(architecture, images, folded=fold, device=device, repeats=repeats)
         for images in batch or (1, 64)

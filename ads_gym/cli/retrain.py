@@ -17,7 +17,7 @@ def retrain(
     run: Annotated[Path, typer.Argument(help="The folder of a finished search.")],
     epochs: Annotated[int, typer.Option(help="Passes over TRAIN.")] = 40,
     seeds: Annotated[int, typer.Option(help="Networks of each kind.")] = 3,
-    inherit: Annotated[bool, typer.Option("--inherit", help="Start from the supernet's weights.")] = False,
+    inherit: Annotated[bool, typer.Option("--inherit", help="Start from the supernet's weights, repaired.")] = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
 ) -> None:

@@ -24,6 +24,9 @@ def search(  # noqa: PLR0913 - an option each
         str, typer.Option(help="accuracy, soft, loss, or module:name of a function of metrics.")
     ] = "soft",
     max_macs: Annotated[float | None, typer.Option(help="Limit on MACs / dense MACs.")] = None,
+    weights: Annotated[
+        str, typer.Option(help="To score with: inherited, or repaired (solved again in closed form; takes longer).")
+    ] = "inherited",
     scope: Annotated[
         str, typer.Option(help="Connections to decide: layers, or all (transitions and classifier too).")
     ] = ("layers"),
@@ -55,6 +58,7 @@ def search(  # noqa: PLR0913 - an option each
         cost_weight=cost_weight,
         reward=reward,
         max_macs=max_macs,
+        weights=weights,
         scope=scope,
         decision=decision,
         device=device,

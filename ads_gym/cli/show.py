@@ -10,17 +10,16 @@ if TYPE_CHECKING:
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="An architecture's JSON file, or a run folder.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="An architecture's JSON file, a saved network, or a run folder.", metavar="FILE")
+    ],
 ) -> None:
     """Show an architecture: its picture and what it costs."""
-    from ads_gym.architecture import Architecture
+    from ads_gym.architecture import Architecture, find_architecture
     from ads_gym.envs import render
-    from ads_gym.files import is_folder, resolve
     from ads_gym.nets.cost import CostTable
-    from ads_gym.runs.folder import RunFolder
 
-    path = resolve(file)
-    architecture = Architecture.read(RunFolder(path).best if is_folder(path) else path)
+    architecture = Architecture.read(find_architecture(file))
     table, mask = CostTable(architecture.config, architecture.scope), architecture.mask
     print(render.ansi(architecture.topology, mask))
     macs, parameters = int(table.macs(mask)), int(table.parameters(mask))

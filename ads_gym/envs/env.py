@@ -15,7 +15,7 @@ from ads_gym.envs import render
 from ads_gym.envs.episode import Decision, Episode, Rules
 from ads_gym.envs.observations import OBSERVERS, Observation
 from ads_gym.errors import InvalidValue, ResetNeeded, shown, unknown_name
-from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics
+from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics, Weights
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
@@ -159,6 +159,8 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `device`: where networks are evaluated: "auto" (default), "cpu", "cuda".
     - `evaluator`: None (default: the task's own), "planted:KIND:SEED" (a hidden mask on the task's network; no torch),
       "module:name" (called with task and scope), or an `Evaluator`, whose network then stands in for the task's.
+    - `weights`: "inherited" (default), or "repaired": solved again in closed form for each network, without training.
+      An episode takes a few times as long, and its accuracy is much nearer to what the network can do.
     - `store`: a path, or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
       there. Default: in memory, for this environment alone; nothing is stored where looking up is slower (planted).
     - `decision`: "connection" (default), "layer", "network".
@@ -205,6 +207,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         scope: str | Scope = Scope.LAYERS,
         device: str = "auto",
         evaluator: str | Evaluator | None = None,
+        weights: str | Weights = Weights.INHERITED,
         store: str | Path | EvaluationStore | None = None,
         decision: str | Decision = Decision.CONNECTION,
         observation: str | Observation = Observation.MATRIX,
@@ -223,6 +226,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
             "scope": scope,
             "device": device,
             "evaluator": evaluator,
+            "weights": weights,
             "store": store,
         }
         settings |= {"reward": reward, "cost_weight": cost_weight, "max_macs": max_macs, "data_root": data_root}

@@ -9,10 +9,18 @@ import numpy as np
 from pydantic import Field
 
 from ads_gym.architecture import DenseNetConfig
+from ads_gym.choices import Choice
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.nets.cost import CostTable
 from ads_gym.records import Count, check, plain
 from ads_gym.topology import BoolArray, Topology
+
+
+class Weights(Choice, what="weights"):
+    """With which weights an architecture is scored."""
+
+    INHERITED = "inherited"  # the supernet's, as they are
+    REPAIRED = "repaired"  # solved again in closed form, on the calibration images
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,9 @@ from ads_gym.evaluators.inherited import CACHE_FRACTION, InheritedEvaluator
 from ads_gym.evaluators.kernels import LAYOUT, Affine, Convolution, Moments, moments
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.least_squares import NormalEquations, count_folds
-from ads_gym.nets.repair import draw_positions
+from ads_gym.nets.repair import ROWS_PER_UNKNOWN, draw_positions
 
 CHUNK_ROWS = 256  # that are summed in float32
-ROWS_PER_UNKNOWN = 4  # fewer than `repair` takes: see examples/results
 REPAIR = 1  # goes up when the last bits of repaired metrics may change
 
 

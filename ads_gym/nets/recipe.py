@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ads_gym.errors import InvalidValue
-from ads_gym.limits import MAX_BATCH_SIZE, MAX_EPOCHS, MAX_MASKS_PER_STEP, MAX_SHIFT
+from ads_gym.limits import MAX_BATCH_SIZE, MAX_EPOCHS, MAX_MASKS_PER_STEP, MAX_SHIFT, MAX_STEPS
 from ads_gym.records import Seed, Share, record, to_values
 from ads_gym.topology import Scope, ScopeName
 
@@ -59,3 +59,24 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return to_values(self)
+
+
+@record
+class Distillation:
+    """How a sparse network is trained to give what the dense one gives: Adam, whose rate falls on a cosine to zero.
+
+    Args:
+        steps: of Adam; 0: none.
+        batch_size: images a step, at most as many as there are.
+        learning_rate: at the beginning.
+        shift: pixels; each image is moved by up to so many in both directions, at random.
+        flip: whether each image is mirrored with probability one half.
+        seed: of order and augmentation.
+    """
+
+    steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 300
+    batch_size: Annotated[int, Field(ge=2, le=MAX_BATCH_SIZE)] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    shift: Annotated[int, Field(ge=0, le=MAX_SHIFT)] = 0
+    flip: bool = False
+    seed: Seed = 0

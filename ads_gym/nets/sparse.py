@@ -8,7 +8,7 @@ import torch
 from pydantic import InstanceOf
 from torch import Tensor, nn
 
-from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.architecture import Architecture, DenseNetConfig, find_architecture
 from ads_gym.errors import InvalidValue
 from ads_gym.files import resolve, write_files
 from ads_gym.nets.cost import dense_cost
@@ -148,17 +148,16 @@ def load(path: str | Path) -> SparseDenseNet:
     """Load the sparse network that `save` wrote: float32, on the CPU, in eval mode.
 
     Args:
-        path: as given to `save`, or either of its two files.
+        path: as given to `save`, either of its two files, or a run folder.
 
     Raises:
         NotFound: one of the two files is missing.
         DamagedFile: one is damaged, foreign, or does not belong to the other.
         StorageError: one may not be read.
     """
-    stem, weights = saved_files(path)
-    architecture = Architecture.read(stem)
-    most = most_bytes(dense_cost(architecture.config)[1])
-    state = read_safetensors(weights, f"file of the weights of {stem.name}:", most)
+    file = find_architecture(path)
+    architecture, weights = Architecture.read(file), file.with_suffix(".safetensors")
+    state = read_safetensors(weights, "weights file", most_bytes(dense_cost(architecture.config)[1]))
     network = uninitialised(lambda device: SparseDenseNet(architecture, device))
     load_weights(network, state, weights)
     return network.eval()

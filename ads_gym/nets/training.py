@@ -85,13 +85,16 @@ def fit(
 
 
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """uint8 [n, c, h, w], each image moved by up to `shift` pixels (black comes in) and mirrored, on its own draw."""
+    """Images [n, c, h, w], each moved by up to `shift` pixels and mirrored, on its own draw.
+
+    Into uint8 images comes black, into others their edges.
+    """
     n, _, height, width = images.shape
     if shift:
         moves = torch.randint(0, 2 * shift + 1, (2, n), generator=generator).to(images.device)
         rows = moves[0, :, None] + torch.arange(height, device=images.device)
         columns = moves[1, :, None] + torch.arange(width, device=images.device)
-        padded = functional.pad(images, [shift] * 4)
+        padded = functional.pad(images, [shift] * 4, "replicate" if images.is_floating_point() else "constant")
         index = torch.arange(n, device=images.device)[:, None, None]
         images = padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if flip:

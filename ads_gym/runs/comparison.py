@@ -1,9 +1,11 @@
 """The networks that the best one of a search is compared with: dense, chain, and random masks that cost as much."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from ads_gym.evaluators.base import Weights
 from ads_gym.nets.cost import CostTable
 from ads_gym.problem import Problem, Scored
 from ads_gym.runs.result import Line
@@ -24,8 +26,22 @@ def compare(problem: Problem, best: BoolArray, seed: int) -> tuple[Line, ...]:
     random = masks_that_cost(cost, int(cost.macs(best)), RANDOM_MASKS, np.random.default_rng(seed))
     masks = np.stack([problem.topology.dense(), problem.topology.chain(), best, *random])
     metrics = problem.evaluator.evaluate_checked(masks)  # the dense network may be above the limit
-    dense, chain, found, *others = [Scored(each, problem.objective(each)) for each in metrics]
-    return _line("dense", [dense]), _line("chain", [chain]), _line("random", others), _line("best", [found])
+    scores = [Scored(each, problem.objective(each)) for each in metrics]
+    accuracies = {
+        weights: [each.accuracy for each in evaluator.evaluate_checked(masks)]
+        for weights, evaluator in problem.evaluators.items()
+    }
+
+    def line(name: str, rows: slice) -> Line:
+        means = {weights: float(np.mean(values[rows])) for weights, values in accuracies.items()}
+        return replace(
+            _line(name, scores[rows]),
+            inherited_accuracy=means.get(Weights.INHERITED),
+            repaired_accuracy=means.get(Weights.REPAIRED),
+        )
+
+    places = {"dense": slice(0, 1), "chain": slice(1, 2), "random": slice(3, None), "best": slice(2, 3)}
+    return tuple(line(name, rows) for name, rows in places.items())
 
 
 def masks_that_cost(cost: CostTable, macs: int, count: int, rng: np.random.Generator) -> BoolArray:

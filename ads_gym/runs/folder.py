@@ -73,6 +73,11 @@ class RunFolder:
         except NotFound:  # asked in one step: another process may begin a run, or remove one that failed
             return None
 
+    def has_results(self, has_network: bool) -> bool:
+        """Whether all that a run writes at its end is here."""
+        weights = [self.best.with_suffix(".safetensors")] if has_network else []
+        return all(files.exists(path) for path in (self.best, self.history, self.pictures, *weights))
+
     def write(self, manifest: Manifest) -> None:
         """Write the manifest, whole or not at all.
 

@@ -56,7 +56,7 @@ class Identity:
         return [
             f"other {name}"
             if name in DIGESTS
-            else f"{shown(name)[1:-1]} {shown(other.get(name))} and not {shown(self.parts.get(name))}"
+            else f"{shown(name)[1:-1]} {shown(other.get(name))} (here {shown(self.parts.get(name))})"
             for name in names[:MAX_NAMED]
         ]
 

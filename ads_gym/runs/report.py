@@ -40,7 +40,8 @@ def print_result(result: SearchResult, console: Console | None = None) -> None:
     for line in result.table:
         if line.masks > 1:
             told = f"{line.name}: mean of {line.masks} masks of the best's relative cost"
-            console.print(f"{told}; sd of their objective {line.objective_sd:.4f}", highlight=False, markup=False)
+            told += f"; sd of their objective {line.objective_sd:.4f}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
     for what, path in places(result):
         console.print(f"{what:<26}{path}", highlight=False, markup=False, soft_wrap=True)  # paths stay whole
 
@@ -57,10 +58,14 @@ def _stored_line(result: SearchResult) -> str:
 
 def closing_table(result: SearchResult) -> Table:
     """Dense, chain, random masks and best side by side."""
-    columns = ("objective", "accuracy", "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters")
+    both = ("inherited\naccuracy", "repaired\naccuracy")
+    has_both = all(line.repaired_accuracy is not None for line in result.table)
+    accuracy = both if has_both else ("accuracy",)
+    columns = ("objective", *accuracy, "soft\naccuracy", "loss", "relative\nMACs", "relative\ncost", "parameters")
     table = make_table(("network",), columns, _title(result))
     for line in result.table:
-        scores = (line.objective, line.accuracy, line.soft_accuracy, line.loss)
+        accuracies = (line.inherited_accuracy, line.repaired_accuracy) if has_both else (line.accuracy,)
+        scores = (line.objective, *accuracies, line.soft_accuracy, line.loss)
         table.add_row(
             line.name,
             *(f"{value:.4f}" for value in scores),

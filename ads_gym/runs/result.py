@@ -29,6 +29,8 @@ class Line:
     parameters: Number
     masks: Count = 1  # how many networks these are means of
     objective_sd: Number = 0.0  # standard deviation between them
+    inherited_accuracy: Number | None = None  # with these weights, where networks of a task were scored, 0 to 1
+    repaired_accuracy: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class SearchResult:
 
     folder: Path  # of the run
     architecture: Architecture  # the best
-    metrics: Metrics  # its inherited ones, on VALID
+    metrics: Metrics  # its own on VALID, with the weights of the search
     objective: float  # what was maximised
     evaluations: int  # recorded
     episodes: int  # played, or masks asked for without playing

@@ -50,7 +50,7 @@ class Sources:
     recipe: Recipe
     architecture: ArchitectureRecord
     data: Annotated[tuple[Text, ...], Field(max_length=len(Split)), FailFast()]  # a digest for each split
-    weights: Text | None  # digest of those that are inherited
+    weights: Text | None  # those that are inherited: "repaired", and the supernet's digest
 
 
 @record
@@ -115,7 +115,7 @@ def retrain(
         run: the folder of a search on a task with data.
         epochs: passes over TRAIN.
         seeds: networks of each kind, at least 1.
-        inherit: start from the supernet's weights, at a fifth of the learning rate, instead of from scratch.
+        inherit: start from the supernet's weights, repaired, at a fifth of the learning rate, instead of from scratch.
         device: see `resolve_device`.
         data_root: where named data sets lie.
         watch: called after every epoch.
@@ -158,7 +158,7 @@ class _Retraining:
         """The retraining of what a run found; nothing is read of its folder yet."""
         weights = files_digest(task.files.weights, "weights file", MAX_TENSORS_BYTES)
         digests = tuple(task.images(split).digest for split in Split)
-        sources = Sources(recipe, found.to_record(), digests, weights if inherit else None)
+        sources = Sources(recipe, found.to_record(), digests, f"repaired {weights}" if inherit else None)
         folder = run / f"retrain-{'inherit' if inherit else 'scratch'}-{settings_digest(sources)}"
         dense = Architecture(found.config, found.topology.dense(), found.scope)
         return cls(task, {"sparse": found, "dense": dense}, recipe, inherit, device, folder, sources)
@@ -211,7 +211,7 @@ class _Retraining:
 
     def _train(self, architecture: Architecture, seed: int, path: Path, watch: Watcher | None) -> SparseDenseNet:
         torch.manual_seed(seed)
-        network = self.task.inherit(architecture) if self.inherit else SparseDenseNet(architecture)
+        network = self.task.repair(architecture) if self.inherit else SparseDenseNet(architecture)
         network.to(self.device)
         progress = None if watch is None else partial(watch, path.name)
         recipe = replace(self.recipe, seed=seed)
@@ -223,11 +223,14 @@ def _read_run(run: Path, data_root: Path | str | None, inherit: bool) -> tuple[S
     """The task of a run, and the best architecture that it found.
 
     Raises:
-        InvalidValue: a run on no images; a task whose images or (where they are inherited) weights are others today.
+        InvalidValue: a run that is not over, or on no images; a task whose images or (where they are inherited) weights
+            are others today.
     """
     folder = RunFolder(run)
     if not is_file(folder.manifest) or (manifest := folder.read()) is None:
         raise NotFound(f"{run} is no run folder: it has no manifest.json. Give the folder that ads-gym search wrote.")
+    if manifest.ended is None:
+        raise InvalidValue(f"the search in {run} is not over: give its command again, and retrain what it finds.")
     task = load_task_of(manifest, run, data_root)
     if not isinstance(task, SupernetTask):
         raise InvalidValue(f"the run {run} is about {task.name!r}, which has no images and no network to train.")

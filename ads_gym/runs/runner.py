@@ -11,8 +11,8 @@ import gymnasium as gym
 from ads_gym import files
 from ads_gym.agents.registry import Kind, LoadedAgent, find_agent
 from ads_gym.envs.episode import Decision
-from ads_gym.errors import AdsGymError, BudgetExhausted, InvalidValue, shown
-from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
+from ads_gym.errors import AdsGymError, BudgetExhausted, DamagedFile, InvalidValue, shown
+from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
 from ads_gym.records import Masks, Number, Seed, check, checked
@@ -67,6 +67,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     store: str | Path | EvaluationStore | None = None,
     agent_options: Mapping[str, Any] | None = None,
     evaluator: Any = None,
+    weights: str = "inherited",
     progress: bool = True,
 ) -> SearchResult:
     """Let an agent search until it has spent a budget of evaluations, and keep the best network that it saw.
@@ -96,6 +97,8 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         store: a file or `EvaluationStore` of evaluations that is shared with others.
         agent_options: keywords for the agent.
         evaluator: None (the task's), "planted:KIND:SEED", "module:name" (called with task and scope) or an evaluator.
+        weights: with which the task's evaluator scores networks while the agent searches: "inherited" or "repaired"
+            (in closed form). The network that is written is repaired in any case.
         progress: whether to show progress on stderr.
 
     Raises:
@@ -111,6 +114,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         scope=scope,
         device=device,
         evaluator=evaluator,
+        weights=weights,
         store=store,
         reward=reward,
         cost_weight=cost_weight,
@@ -232,6 +236,11 @@ def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) 
             manifest = Manifest(identity.parts, evaluations, circumstances_now, now())
         else:
             check_identity(folder.path, manifest, identity)
+            if manifest.result is not None and not files.exists(folder.record):
+                raise DamagedFile(
+                    f"the run in {folder.path} has a result and no {folder.record.name}: bring it back, give another "
+                    "run folder, or restart (restart=True), which keeps the old one under another name."
+                )
             check_circumstances(folder.path, manifest, circumstances_now)
         opened = None
         try:
@@ -254,11 +263,16 @@ def open_run(folder: RunFolder, job: Job, identity: Identity, evaluations: int) 
 def _opened(
     folder: RunFolder, job: Job, manifest: Manifest, identity: Identity, record: RunRecord, evaluations: int
 ) -> OpenRun:
-    stored = StoredEvaluator(job.problem.evaluator, record)
-    problem = replace(job.problem, evaluator=stored, objective=replace(job.problem.objective, evaluator=stored))
+    problem = job.problem.stored_in(record)
     may_differ = "agent" not in identity.unnamed
     opened = OpenRun(
-        folder, job, manifest, problem, may_differ, record, record.history(stored.fingerprint, problem.topology)
+        folder,
+        job,
+        manifest,
+        problem,
+        may_differ,
+        record,
+        record.history(problem.evaluator.fingerprint, problem.topology),
     )
     if len(opened.rows) > evaluations:
         raise InvalidValue(
@@ -270,6 +284,7 @@ def _opened(
     opened.write(
         budget=evaluations,
         result=None,
+        ended=None,
         data_root=None if root is None else str(root),
         **place_of(task, folder.path),
     )
@@ -382,7 +397,7 @@ def close_run(run: OpenRun) -> SearchResult:
     if problem.network is not None and problem.task is not None:
         from ads_gym.nets.sparse import save
 
-        save(problem.task.inherit(architecture), run.folder.best)
+        save(problem.task.repair(architecture), run.folder.best)
     draw_pictures(run.folder.pictures, run.rows, result)
     files.write_file(run.folder.history, to_csv(run.rows))
     run.write(result=result.to_record(), ended=now())

@@ -1,11 +1,9 @@
 """Return the result of a search from the record of an earlier run, without running it again."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ads_gym import files
 from ads_gym.errors import InvalidValue
-from ads_gym.evaluators.store import StoredEvaluator
 from ads_gym.problem import Problem
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import Manifest, RunFolder, check_identity
@@ -33,6 +31,8 @@ def stored_result(
     if identity.unnamed:
         return None
     if manifest.result is not None and manifest.budget == evaluations:
+        if not folder.has_results(problem.network is not None):
+            return None  # played again from the record, it writes them anew
         with files.naming(folder.manifest, "manifest of a run"):
             result = SearchResult.from_record(folder.path, manifest.result, manifest.ended or manifest.began)
             if (result.architecture.config, result.architecture.scope) != (problem.config, problem.topology.scope):
@@ -58,8 +58,7 @@ def _shorter_result(
     if not kept:  # of episodes that cannot be
         return None
     best = best_of(kept)
-    evaluator = StoredEvaluator(problem.evaluator, record)
-    problem = replace(problem, evaluator=evaluator, objective=replace(problem.objective, evaluator=evaluator))
+    problem = problem.stored_in(record)
     architecture = problem.architecture(problem.topology.mask(best.mask))
     return SearchResult(
         folder.path,

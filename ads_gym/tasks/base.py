@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue, unknown_name
-from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.evaluators.base import BaseEvaluator, Weights
 from ads_gym.topology import Scope
 
 if TYPE_CHECKING:
@@ -64,12 +64,21 @@ class Task(ABC):
         return self.name
 
     @abstractmethod
-    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
+    def evaluator(
+        self,
+        scope: Scope | str = Scope.LAYERS,
+        device: str = "auto",
+        weights: Weights | str = Weights.INHERITED,
+    ) -> BaseEvaluator:
         """Return what scores masks of this task.
 
         Args:
             scope: which skip connections masks are about.
             device: "auto", "cpu" or "cuda", where networks are evaluated.
+            weights: "inherited", or "repaired": solved again in closed form.
+
+        Raises:
+            InvalidValue: weights to repair, where there are none.
         """
 
     def with_data_root(self, data_root: Path | str) -> "Task":
@@ -90,6 +99,10 @@ class Task(ABC):
 
     def inherit(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
         """Return the sparse network of an architecture with inherited weights and BatchNorm statistics of its own."""
+        raise self._has_no_network()
+
+    def repair(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
+        """Return the same with its weights solved again in closed form (`ads_gym.nets.repair`), without labels."""
         raise self._has_no_network()
 
     def _has_no_network(self) -> InvalidValue:

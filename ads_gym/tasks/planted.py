@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.evaluators.base import BaseEvaluator, Weights
 from ads_gym.evaluators.planted import Kind, PlantedEvaluator
 from ads_gym.tasks.base import Task
 from ads_gym.topology import Scope
@@ -34,6 +34,13 @@ class PlantedTask(Task):
             return None
         return cls(name, DenseNetConfig(PLANTED[name], growth=4, stem_channels=8, image_shape=(1, 8, 8)))
 
-    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
+    def evaluator(
+        self,
+        scope: Scope | str = Scope.LAYERS,
+        device: str = "auto",
+        weights: Weights | str = Weights.INHERITED,
+    ) -> BaseEvaluator:
         """Return the evaluator of agreement with the hidden mask; `device` is not used."""
+        if Weights(weights) is Weights.REPAIRED:
+            raise self._has_no_network()
         return PlantedEvaluator(self.config, scope, self.kind, self.seed)

@@ -14,7 +14,7 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import InvalidValue, NotFound, unknown_name
-from ads_gym.evaluators.base import BaseEvaluator
+from ads_gym.evaluators.base import BaseEvaluator, Weights
 from ads_gym.files import exists, file_errors, is_file, resolve
 from ads_gym.records import Name, checked
 from ads_gym.tasks.base import Task
@@ -121,7 +121,7 @@ class SupernetTask(Task):
         from ads_gym.nets.tensorfile import most_bytes, read_safetensors
 
         most = most_bytes(dense_cost(self.config)[1])
-        return read_safetensors(self.files.weights, f"file of the weights of task {self.name!r}:", most)
+        return read_safetensors(self.files.weights, "weights file", most)
 
     def supernet(self) -> "DenseNet":
         """The trained network with every connection, in eval mode, on the CPU; a new one at every call.
@@ -146,26 +146,50 @@ class SupernetTask(Task):
         Raises:
             InvalidValue: an architecture of another network.
         """
-        from ads_gym.data.images import network_input
-        from ads_gym.devices import resolve_device
         from ads_gym.nets.sparse import build_sparse, calibrate
 
-        where = resolve_device(device)
-        network = build_sparse(architecture, self.supernet().to(where))
-        calibrate(network, network_input(self.calibration().to(where).images))
+        supernet, images = self._on(device)
+        network = build_sparse(architecture, supernet)
+        calibrate(network, images)
         return network
 
-    def evaluator(self, scope: Scope | str = Scope.LAYERS, device: str = "auto") -> BaseEvaluator:
-        """Return the evaluator of inherited accuracy on VALID.
+    def repair(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
+        """The same with its weights solved again in closed form on the calibration images, without labels.
+
+        Args, Raises: as `inherit`.
+        """
+        from ads_gym.nets.repair import repair
+        from ads_gym.nets.sparse import build_sparse
+
+        supernet, images = self._on(device)
+        network = build_sparse(architecture, supernet)
+        repair(network, supernet, images)
+        return network
+
+    def _on(self, device: "torch.device | str") -> "tuple[DenseNet, Tensor]":
+        """The supernet and the calibration images as it reads them, on a device."""
+        from ads_gym.data.images import network_input
+        from ads_gym.devices import resolve_device
+
+        where = resolve_device(device)
+        return self.supernet().to(where), network_input(self.calibration().to(where).images)
+
+    def evaluator(
+        self,
+        scope: Scope | str = Scope.LAYERS,
+        device: str = "auto",
+        weights: Weights | str = Weights.INHERITED,
+    ) -> BaseEvaluator:
+        """Return the evaluator of accuracy on VALID, with inherited or repaired weights.
 
         Raises:
             DeviceUnavailable: a device that this machine does not have.
         """
         from ads_gym.evaluators.inherited import InheritedEvaluator
+        from ads_gym.evaluators.repaired import RepairedEvaluator
 
-        return InheritedEvaluator(
-            self.supernet(), self.calibration(), self.images(Split.VALID), Scope(scope), device=device
-        )
+        kind = RepairedEvaluator if Weights(weights) is Weights.REPAIRED else InheritedEvaluator
+        return kind(self.supernet(), self.calibration(), self.images(Split.VALID), Scope(scope), device=device)
 
     @property
     def files(self) -> TaskFiles:

@@ -30,6 +30,9 @@ from sabotage import (
     torch_bomb,
 )
 
+import ads_gym
+from ads_gym.errors import NotFound
+
 DATA = {
     "NaN": ({"images": np.full((60, 8, 8), np.nan)}, ("NaN",)),
     "floats": ({"images": np.zeros((60, 8, 8))}, ("uint8",)),
@@ -101,6 +104,7 @@ FILES = {
     "record junk": (FURTHER["search"], "r/record.sqlite", junk, ("record.sqlite",)),
     "record foreign": (FURTHER["search"], "r/record.sqlite", foreign_database, ("no record of a run",)),
     "record newer": (FURTHER["search"], "r/record.sqlite", newer_store, ("99", "upgrade")),
+    "record gone": (FURTHER["search"], "r/record.sqlite", Path.unlink, ("no record.sqlite", "restart")),
     "record cut": (FURTHER["real"], "real/record.sqlite", cut, ("record.sqlite",)),
     "store junk": (WITH_STORE, "s.sqlite", junk, ("s.sqlite", "no store")),
     "store foreign": (WITH_STORE, "s.sqlite", foreign_database, ("s.sqlite", "no store")),
@@ -108,6 +112,7 @@ FILES = {
     "store cut": (WITH_STORE, "s.sqlite", cut, ("s.sqlite",)),
     "retrain: manifest": (RETRAIN, "real/manifest.json", junk, ("manifest.json",)),
     "retrain: best": (RETRAIN, "real/best.json", cut, ("best.json",)),
+    "retrain: not over": (RETRAIN, "real/manifest.json", lambda p: edit(p, ended=None), ("is not over",)),
     "retrain: no best": (RETRAIN, "real/best.json", Path.unlink, ("best.json",)),
     "retrain: best of another": (RETRAIN, "real/best.json", lambda p: shutil.copy("r/best.json", p), ("best.json",)),
     "own weights junk": (changed(TRAIN_NEW, "--weights", "w.pt"), "w.pt", junk, ("w.pt",)),
@@ -147,6 +152,24 @@ def test_a_damaged_checkpoint(place, capsys, spoil, interrupted_training):
     assert contents(place) == before
     checkpoint.unlink()
     assert run_here(capsys, *command).code == 0
+
+
+@pytest.mark.parametrize("name", ["best.json", "best.safetensors", "pictures", "history.csv"])
+def test_what_is_missing_of_a_result_is_written_anew(place, capsys, name):
+    path = place / "real" / name
+    before = path.read_bytes() if path.is_file() else None
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = run_here(capsys, *REAL)
+    assert done.code == 0 and "real/best.safetensors" in done.out
+    assert path.is_dir() if before is None else path.read_bytes() == before
+
+
+def test_a_run_folder_and_its_network_are_found_by_any_of_their_names(place, capsys):
+    shown = {run_here(capsys, "show", f"real{name}").out for name in ("", "/best", "/best.json", "/best.safetensors")}
+    assert len(shown) == 1 and "MACs" in shown.pop()
+    assert ads_gym.load("real").architecture == ads_gym.load("real/best").architecture
+    with pytest.raises(NotFound, match="architecture"):
+        ads_gym.load("task")
 
 
 def test_the_program_itself_on_a_damaged_file(place):

@@ -47,7 +47,7 @@ def compare(supernet, calibration, valid, scope, device, count):
     images = [network_input(each.images, dtype) for each in (calibration, valid)]
     for mask in masks_of(evaluator.topology, count):
         network = build_sparse(Architecture(supernet.config, mask, scope), supernet)
-        repair(network, supernet, images[0], rows_per_unknown=repaired.ROWS_PER_UNKNOWN)
+        repair(network, supernet, images[0])
         with torch.no_grad():
             expected = network(images[1])
         bound = 1e-7 if dtype is torch.float64 else 1e-5 * max(1.0, float(expected.abs().max()))

@@ -22,7 +22,7 @@ from ads_gym.tasks.training_record import TrainingRecord
 
 
 def write_manifest(folder, task):
-    RunFolder(folder).write(Manifest({}, 1, {}, now(), task=str(task)))
+    RunFolder(folder).write(Manifest({}, 1, {}, now(), ended=now(), task=str(task)))
 
 
 @pytest.fixture
