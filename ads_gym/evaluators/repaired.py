@@ -36,6 +36,7 @@ from ads_gym.nets.least_squares import NormalEquations, count_folds
 from ads_gym.nets.repair import ROWS_PER_UNKNOWN, draw_positions
 
 CHUNK_ROWS = 256  # that are summed in float32
+COLUMNS = 128  # of a Gram matrix that are computed at once, for it is symmetric
 REPAIR = 1  # goes up when the last bits of repaired metrics may change
 
 
@@ -90,8 +91,16 @@ class Rows:
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """float64 [f, i, j]: sums over the rows of each fold of products of rows [r, i] and [r, j]."""
-        a, b = a.view(self.folds, -1, a.shape[1]), b.view(self.folds, -1, b.shape[1])
+        a, b = (rows.unflatten(0, (self.folds, -1)) for rows in (a, b))
         return torch.bmm(a.transpose(1, 2), b).double()
+
+    def square(self, a: Tensor) -> Tensor:
+        """`product` of rows [r, i] with themselves: what is above the diagonal, and more or less of the rest."""
+        total = torch.zeros(self.folds, a.shape[1], a.shape[1], dtype=torch.float64, device=a.device)
+        for low in range(0, a.shape[1], COLUMNS):
+            part = slice(low, low + COLUMNS)
+            total[:, part, low:] = self.product(a[:, part], a[:, low:])
+        return total
 
     def sums(self, rows: Tensor) -> Tensor:
         """float64 [f, i]: sums of the rows [r, i] of each fold."""
@@ -165,9 +174,11 @@ class Site:
         real, size = self.rows.real, spans[-1].stop + 1
         gram = torch.zeros(self.rows.folds, size, size, dtype=torch.float64, device=real.device)
         for later, (each, span) in enumerate(zip(inputs, spans, strict=True)):
-            for earlier in range(later + 1):
+            for earlier in range(later):
                 product = partial(self.rows.product, rows[earlier], rows[later])
                 gram[:, spans[earlier], span] = memory.get(each.node, (inputs[earlier].src, each.reader), product)
+            square = partial(self.rows.square, rows[later])
+            gram[:, span, span] = memory.get(each.node, ("square", each.reader), square)
             gram[:, span, -1] = self.rows.sums(rows[later])
         gram[:, -1:, -1] = self.rows.sums(real)
         return gram.triu() + gram.triu(1).transpose(1, 2)
