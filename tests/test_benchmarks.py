@@ -13,6 +13,10 @@ SMALL = {
     "benchmark_ablations.py": (["--seeds", "2", "--evaluations", "8"], "ablations.md"),
     "benchmark_digits.py": (["1"], "digits-choice.md"),
     "benchmark_ranking.py": (["digits", "--masks", "4"], "ranking-digits.json"),
+    "benchmark_repair.py": (
+        ["digits", "--masks", "1", "--distilled", "1", "--images", "64", "--steps", "2"],
+        "repair-digits.json",
+    ),
     "benchmark_speed.py": (["--small"], "speed-growth.png"),
     "benchmark_supernets.py": (["digits", "--masks", "2", "--evaluations", "8"], "supernet-digits.json"),
 }

@@ -23,6 +23,7 @@ from ads_gym.agents.density import Density
 from ads_gym.agents.local_search import LocalSearch
 from ads_gym.agents.random_search import RandomSearch
 from ads_gym.agents.recurrent.agent import Recurrent
+from ads_gym.agents.residual import Residual
 from ads_gym.agents.sb3 import vec_env
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.custom import load_custom
@@ -35,15 +36,19 @@ from ads_gym.errors import AdsGymError
 from ads_gym.evaluators.base import Metrics
 from ads_gym.evaluators.inherited import InheritedEvaluator
 from ads_gym.evaluators.planted import PlantedEvaluator
+from ads_gym.evaluators.repaired import RepairedEvaluator
 from ads_gym.evaluators.roofline import count_work, peak_memory
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.evaluators.throughput import measure_throughput, neighbours, random_masks, time_evaluator
 from ads_gym.limits import allow_large
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
+from ads_gym.nets.distil import distil
 from ads_gym.nets.folded import fold
 from ads_gym.nets.latency import measure_latency
-from ads_gym.nets.recipe import ConnectionDropout, Recipe
+from ads_gym.nets.recipe import ConnectionDropout, Distillation, Recipe
+from ads_gym.nets.repair import repair
+from ads_gym.nets.residual import elimination_order
 from ads_gym.nets.scoring import measure, score_logits
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate, save
 from ads_gym.nets.training import fit
@@ -242,6 +247,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         store=None,
         agent_options={},
         evaluator=None,
+        weights="inherited",
         progress=False,
     ),
     "make_problem": lambda: call(
@@ -250,6 +256,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         scope="layers",
         device="cpu",
         evaluator=None,
+        weights="inherited",
         store=None,
         reward="soft",
         cost_weight=0.0,
@@ -295,6 +302,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         scope="layers",
         device="cpu",
         evaluator=None,
+        weights="inherited",
         store=None,
         reward="soft",
         cost_weight=0.0,
@@ -345,6 +353,10 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "spread": lambda: call(spread, evaluator(), 1, 0, None),
     "retrain": lambda: call(retrain, "run", epochs=1, seeds=1, inherit=False, device="cpu", data_root=None, watch=None),
     "fit": lambda: call(fit, network(), images(), RECIPE, None, None),
+    "repair": lambda: call(repair, sparse(), network(), IMAGES, ridge=1e-3, rows_per_unknown=2, seed=0),
+    "Distillation": lambda: call(Distillation, 1, 4, 1e-3, 1, False, 0),
+    "distil": lambda: call(distil, sparse(), network(), IMAGES, Distillation(1), None),
+    "elimination_order": lambda: call(elimination_order, network(), IMAGES, "layers"),
     "DenseNet": lambda: call(DenseNet, CONFIG, "cpu"),
     "DenseNet()": lambda: call(network(), images=torch.zeros(2, 1, 8, 8), mask=MASK, scope="layers"),
     "SparseDenseNet": lambda: call(SparseDenseNet, Architecture(CONFIG, MASK), "cpu"),
@@ -368,6 +380,9 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "InheritedEvaluator": lambda: call(
         InheritedEvaluator, network(), images(6), images(6), "layers", "cpu", torch.float32, 2**20
     ),
+    "RepairedEvaluator": lambda: call(
+        RepairedEvaluator, network(), images(6), images(6), "layers", "cpu", torch.float32, 2**20
+    ),
     "InheritedEvaluator.evaluate": lambda: call(evaluator().evaluate, MASK[None]),
     "InheritedEvaluator.logits": lambda: call(evaluator().logits, MASK),
     "PlantedEvaluator": lambda: call(PlantedEvaluator, CONFIG, "layers", "linear", 0),
@@ -384,6 +399,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "Bernoulli": lambda: call(
         Bernoulli, problem(), seed=0, batch_size=2, n_epochs=1, clip_range=0.2, learning_rate=0.1
     ),
+    "Residual": lambda: call(Residual, make_problem("digits"), seed=0),
     "LocalSearch": lambda: call(LocalSearch, problem(), seed=0, starts=2, kick=1),
     "Bayes": lambda: call(Bayes, problem(), seed=0, batch_size=2, warmup=2, kappa=1.0, starts=2, kick=1),
     **{
@@ -415,6 +431,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "Recurrent.load": lambda: call(Recurrent.load, "policy", env()),
 }
 
+IMAGES = torch.linspace(-1, 1, 4 * 64).reshape(4, 1, 8, 8)
 
 NOT_CALLED = {  # public names with nothing to give a wrong value to
     **dict.fromkeys(["AdsGymError", "BudgetExhausted"], "an error"),

@@ -91,7 +91,7 @@ class Rows:
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """float64 [f, i, j]: sums over the rows of each fold of products of rows [r, i] and [r, j]."""
-        a, b = (rows.unflatten(0, (self.folds, -1)) for rows in (a, b))
+        a, b = (rows.reshape(self.folds, -1, rows.shape[1]) for rows in (a, b))
         return torch.bmm(a.transpose(1, 2), b).double()
 
     def square(self, a: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def repair(
         def read(images: slice) -> Tensor:
             if isinstance(module, nn.Linear):
                 return maps[images][:, None]
-            return _patches(maps[images], at[images], module.kernel_size[0])
+            return patches(maps[images], at[images], module.kernel_size[0])
 
         solved.append(_solve(module, site.name, read, targets.pop(site.name), ridge))
 
@@ -143,7 +143,7 @@ class _Site(NamedTuple):
     is_pooled: bool  # its outputs are averaged over 2x2 pixels before anybody reads them
 
 
-def _patches(maps: Tensor, places: Tensor, size: int) -> Tensor:
+def patches(maps: Tensor, places: Tensor, size: int) -> Tensor:
     """[n, p, i]: what a convolution with a kernel of `size` reads at `places` int64 [n, p] of maps [n, c, h, w]."""
     padded = functional.pad(maps, [size // 2] * 4)
     patches = padded.unfold(2, size, 1).unfold(3, size, 1)  # a view [n, c, h, w, k, k]

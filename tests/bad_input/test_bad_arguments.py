@@ -42,7 +42,7 @@ ARGUMENTS = {
     "small limit": (changed(PLANTED, "--max-macs", 0.01), ("max_macs", "only the chain")),
     "limit NaN": (changed(PLANTED, "--max-macs", "nan"), ("max_macs", "nan")),
     "device": (changed(REAL, "--run", "new", "--device", "gpu"), ("'gpu'", "'cuda'")),
-    "run of other settings": (changed(PLANTED, "--seed", 5), ("belongs to a run with", "seed 0 and not 5")),
+    "run of other settings": (changed(PLANTED, "--seed", 5), ("belongs to a run with", "seed 0 (here 5)")),
     "run of another task": (changed(PLANTED, "--run", "real"), ("belongs to a run with", "--run")),
     "run in a folder of other things": (changed(PLANTED, "--run", "task"), ("holds", "no run")),
     "run in a file": (changed(PLANTED, "--run", "mine.npz"), ("mine.npz",)),

@@ -1,0 +1,64 @@
+"""The order of backward elimination by residuals: what can be known about a network before any evaluation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import InstanceOf
+
+from ads_gym.agents.base import Optimiser
+from ads_gym.errors import InvalidValue
+from ads_gym.problem import Problem, Scored
+from ads_gym.records import Masks, Seed, checked
+from ads_gym.topology import BoolArray
+
+
+class Residual(Optimiser):
+    """Drop the connections that the dense network's activations say are needed least, without evaluating anything.
+
+    The first mask that it asks for is the largest that fits the MACs limit, the others follow in the order of
+    elimination, down to the chain. See `ads_gym.nets.residual`.
+
+    Args:
+        problem: what is searched; of a task with a trained network.
+        seed: is not used: nothing is drawn.
+
+    Raises:
+        InvalidValue: a problem without a network.
+    """
+
+    @checked
+    def __init__(self, problem: InstanceOf[Problem], *, seed: Seed = 0) -> None:
+        super().__init__(problem, seed=seed)
+        if problem.network is None or problem.task is None:
+            raise InvalidValue(
+                f"agent residual reads the activations of a trained network, and {problem.name} has none: use another "
+                "agent, or a task that was trained."
+            )
+        from ads_gym.data.images import network_input
+        from ads_gym.nets.residual import elimination_order
+
+        images = network_input(problem.task.calibration().images)
+        order = [each.connection for each in elimination_order(problem.network(), images, problem.topology.scope)]
+        masks = np.ones((len(order) + 1, len(order)), np.bool_)
+        for number, connection in enumerate(order, start=1):
+            masks[number:, connection] = False
+        fitting = masks[problem.fits(masks)]
+        fitting[0] = self._filled(fitting[0], order)
+        self._masks = fitting
+
+    @checked
+    def ask(self, n: Masks) -> BoolArray:
+        """Return the next masks, bool [at most n, E]."""
+        asked, self._masks = self._masks[:n], self._masks[n:]
+        return asked
+
+    def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
+        """Scores change nothing."""
+
+    def _filled(self, mask: BoolArray, order: Sequence[int]) -> BoolArray:
+        """The mask with what was dropped last put back, as far as it fits."""
+        for connection in reversed(order):
+            if not mask[connection]:
+                mask[connection] = True
+                mask[connection] = self.problem.fits(mask)
+        return mask
