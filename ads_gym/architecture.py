@@ -14,6 +14,7 @@ from ads_gym.choices import Choice
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.files import exists, is_folder, naming, resolve
 from ads_gym.limits import (
+    MAX_BN_SIZE,
     MAX_CLASSES,
     MAX_CONNECTIONS,
     MAX_GROWTH,
@@ -59,10 +60,11 @@ class DenseNetConfig:
         growth: channels that each layer adds (k in the paper).
         stem_channels: channels of the first feature map.
         stem: how images become that map.
-        bottleneck: a 1x1 convolution to 4 x growth channels before each 3x3 (the B of DenseNet-BC).
+        bottleneck: a 1x1 convolution to bn_size x growth channels before each 3x3 (the B of DenseNet-BC).
         compression: share of channels that a transition lets through, in (0, 1] (the C).
         image_shape: (channels, height, width) of an input image, pixels.
         classes: how many.
+        bn_size: of bottlenecks, as torchvision calls it.
 
     Raises:
         InvalidValue: a number out of range, or images too small for so many poolings.
@@ -76,6 +78,7 @@ class DenseNetConfig:
     compression: Annotated[float, Field(gt=0, le=1)] = 1.0
     image_shape: ImageShape = (3, 32, 32)
     classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] = 10
+    bn_size: Annotated[int, Field(ge=1, le=MAX_BN_SIZE)] = 4
 
     def __post_init__(self) -> None:
         last = self.geometry[-1]
@@ -102,6 +105,11 @@ class DenseNetConfig:
             geometry.append(Block(layers, channels, out, height, width))
             channels, height, width = out, height // 2, width // 2
         return tuple(geometry)
+
+    @property
+    def bottleneck_channels(self) -> int:
+        """Between the two convolutions of a layer; 0: it has one."""
+        return self.bn_size * self.growth if self.bottleneck else 0
 
     def source_channels(self, block: int, src: int) -> int:
         """Channels of node `src` of a block."""

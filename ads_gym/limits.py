@@ -20,6 +20,7 @@ MAX_STEM_CHANNELS = 4_096
 MAX_IMAGE_CHANNELS = 1_024
 MAX_PIXELS = 8_192  # of one side of an image
 MAX_CLASSES = 100_000
+MAX_BN_SIZE = 64
 MAX_MACS = 2**60  # of the dense network, for one image: sums of them fit 64 bits
 
 # Data

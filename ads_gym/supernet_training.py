@@ -1,7 +1,6 @@
 """Make a task: train a supernet or take given weights, measure its inherited accuracies, store it."""
 
 import platform
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.images import ImageSet, network_input
@@ -23,7 +21,7 @@ from ads_gym.limits import MAX_TENSORS_BYTES
 from ads_gym.nets.cost import CostTable, check_training_memory
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
-from ads_gym.nets.tensorfile import load_weights, read_state_dict
+from ads_gym.nets.tensorfile import load_weights, plain_names, read_state_dict
 from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
 from ads_gym.records import Masks, Name, Seed, checked, record
 from ads_gym.tasks import SupernetTask, save_task
@@ -205,20 +203,8 @@ def spread(
 
 def _load(supernet: DenseNet, path: Path) -> None:
     """Load a user's weights into `supernet`; nothing in the file is run."""
-    weights = _rename(read_state_dict(path))
+    weights = plain_names(read_state_dict(path))
     try:
         load_weights(supernet, weights, path)
     except DamagedFile as error:
         raise InvalidValue(f"{error} Check --blocks, --growth, --stem, --bottleneck and --compression.") from error
-
-
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")  # as torchvision renames them
-
-
-def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without the names of wrappers, and with "norm1" where torchvision's old files have "norm.1"."""
-    named = {str(name): tensor for name, tensor in state.items()}
-    while wrapper := next((w for w in _WRAPPERS if named and all(name.startswith(w) for name in named)), None):
-        named = {name.removeprefix(wrapper): tensor for name, tensor in named.items()}
-    return {_OLD_NAME.sub(r"\1\2", name): tensor for name, tensor in named.items()}

@@ -19,11 +19,11 @@ class ImageSet:
     """Images and their classes, on one device.
 
     Args:
-        images: uint8 [n, c, h, w].
+        images: uint8 [n, c, h, w], which networks read scaled to [-1, 1]; or floats, finite, as they are read.
         labels: int64 [n], the class of each.
 
     Raises:
-        InvalidValue: another type or shape, or a negative label.
+        InvalidValue: another type or shape, NaN or infinite, or a negative label.
     """
 
     images: Tensor
@@ -31,11 +31,15 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or labels.dtype != torch.int64 or labels.ndim != 1:
+        is_float = images.is_floating_point()
+        if not (images.dtype is torch.uint8 or is_float) or images.ndim != 4:
             raise InvalidValue(
-                "an image set holds uint8 images [n, c, h, w] and int64 labels [n], got "
-                f"{images.dtype} {list(images.shape)} and {labels.dtype} {list(labels.shape)}."
+                f"an image set holds images [n, c, h, w], uint8 or float, got {images.dtype} {list(images.shape)}."
             )
+        if is_float and not images.isfinite().all():
+            raise InvalidValue("the images hold NaN or infinite numbers: give finite ones.")
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            raise InvalidValue(f"an image set holds int64 labels [n], got {labels.dtype} {list(labels.shape)}.")
         if len(images) != len(labels):
             raise InvalidValue(f"there are {len(images)} images and {len(labels)} labels; each image needs one label.")
         if len(labels) and int(labels.min()) < 0:
@@ -90,8 +94,11 @@ class ImageSet:
 
 @checked
 def network_input(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """What networks read: uint8 images [n, c, h, w] as `dtype` in [-1, 1]; fixed, no statistics of the data in it."""
-    return images.to(dtype) / 127.5 - 1
+    """What networks read: uint8 images [n, c, h, w] as `dtype` in [-1, 1], others as they are.
+
+    It is fixed: no statistics of the data are in it.
+    """
+    return images.to(dtype) if images.is_floating_point() else images.to(dtype) / 127.5 - 1
 
 
 @checked

@@ -347,7 +347,7 @@ def values_per_image(config: DenseNetConfig) -> tuple[int, int]:
     for index, shape in enumerate(config.geometry):
         pixels, readers = shape.height * shape.width, range(1, shape.layers + 1)
         maps += shape.concatenated(config.growth) * pixels
-        contributions += sum(readers) * config.growth * (4 if config.bottleneck else 1) * pixels
+        contributions += sum(readers) * (config.bottleneck_channels or config.growth) * pixels
         is_last = index == len(config.blocks) - 1
         contributions += shape.concatenated(config.growth) * (
             1 if is_last else (shape.height // 2) * (shape.width // 2)

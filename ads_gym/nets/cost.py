@@ -117,7 +117,7 @@ def destinations(config: DenseNetConfig) -> Iterator[Destination]:
     """All destinations, block by block, layers then output."""
     for index, block in enumerate(config.geometry):
         pixels = block.height * block.width
-        weights = config.growth * (4 if config.bottleneck else 9)
+        weights = config.bottleneck_channels or 9 * config.growth
         for layer in range(block.layers):
             yield Destination(index, block.in_channels + layer * config.growth, weights, pixels)
         is_last = index == len(config.blocks) - 1  # the classifier reads the average pixel
@@ -142,11 +142,11 @@ def cost_of(config: DenseNetConfig, in_channels: Sequence[int]) -> tuple[int, in
     for reader, width in zip(destinations(config), in_channels, strict=True):
         macs += width * reader.weights * reader.pixels
         parameters += width * (reader.weights + 2)
-    if config.bottleneck:  # each layer's second BatchNorm and its 3x3 convolution
-        weights = 9 * 4 * config.growth * config.growth
+    if between := config.bottleneck_channels:  # each layer's second BatchNorm and its 3x3 convolution
+        weights = 9 * between * config.growth
         for block in config.geometry:
             macs += block.layers * weights * block.height * block.width
-            parameters += block.layers * (weights + 2 * 4 * config.growth)
+            parameters += block.layers * (weights + 2 * between)
     return macs, parameters + config.classes
 
 

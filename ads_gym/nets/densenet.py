@@ -25,19 +25,25 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Layer(nn.Module):
-    """BatchNorm, ReLU, 3x3 convolution to `growth` channels; with a bottleneck, BatchNorm, ReLU, 1x1 first."""
+    """BatchNorm, ReLU, 3x3 convolution to `growth` channels; with a bottleneck, BatchNorm, ReLU, 1x1 first.
 
-    def __init__(self, in_channels: int, growth: int, bottleneck: bool, device: str = "cpu") -> None:
+    Args:
+        in_channels, growth: that it reads, and gives.
+        bottleneck: channels between its two convolutions; 0: there is one.
+        device: see `DenseNet`.
+    """
+
+    def __init__(self, in_channels: int, growth: int, bottleneck: int, device: str = "cpu") -> None:
         super().__init__()
         options = _options(device)
         self.norm1 = nn.BatchNorm2d(in_channels, **options)
         if bottleneck:
-            self.conv1 = nn.Conv2d(in_channels, 4 * growth, 1, bias=False, **options)
-            self.norm2 = nn.BatchNorm2d(4 * growth, **options)
-            self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False, **options)
+            self.conv1 = nn.Conv2d(in_channels, bottleneck, 1, bias=False, **options)
+            self.norm2 = nn.BatchNorm2d(bottleneck, **options)
+            self.conv2 = nn.Conv2d(bottleneck, growth, 3, padding=1, bias=False, **options)
         else:
             self.conv1 = nn.Conv2d(in_channels, growth, 3, padding=1, bias=False, **options)
-        self.bottleneck = bottleneck
+        self.bottleneck = bool(bottleneck)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """[n, in_channels, h, w] -> [n, growth, h, w]; `gate` [in_channels] multiplies what the convolution reads."""
@@ -143,7 +149,8 @@ def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "c
     for index, block in enumerate(config.geometry, start=1):
         dense_block = nn.Sequential()
         for layer in range(1, block.layers + 1):
-            dense_block.add_module(f"denselayer{layer}", Layer(next(widths), config.growth, config.bottleneck, device))
+            made = Layer(next(widths), config.growth, config.bottleneck_channels, device)
+            dense_block.add_module(f"denselayer{layer}", made)
         features.add_module(f"denseblock{index}", dense_block)
         last = next(widths)
         if index < len(config.blocks):

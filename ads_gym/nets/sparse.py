@@ -178,8 +178,9 @@ def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
 def _widest(config: DenseNetConfig, in_channels: list[int]) -> int:
     """The largest product of channels and pixels of any input of a destination, or inside a bottleneck layer."""
     pixels = [block.height * block.width for block in config.geometry for _ in range(block.layers + 1)]
-    between = 4 * config.growth if config.bottleneck else 0
-    return max(max(channels, between) * size for channels, size in zip(in_channels, pixels, strict=True))
+    return max(
+        max(channels, config.bottleneck_channels) * size for channels, size in zip(in_channels, pixels, strict=True)
+    )
 
 
 def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -120,6 +121,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     ):
         raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
     return dict(state)
+
+
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")  # as torchvision renames them
+
+
+def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the names of wrappers, and with "norm1" where torchvision's old files have "norm.1"."""
+    named = {str(name): tensor for name, tensor in state.items()}
+    while wrapper := next((w for w in _WRAPPERS if named and all(name.startswith(w) for name in named)), None):
+        named = {name.removeprefix(wrapper): tensor for name, tensor in named.items()}
+    return {_OLD_NAME.sub(r"\1\2", name): tensor for name, tensor in named.items()}
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:

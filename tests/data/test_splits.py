@@ -355,7 +355,10 @@ def test_image_set_checks_what_it_holds():
     assert len(ImageSet(images, labels).to("cpu")) == 3
     assert ImageSet(images, labels) == ImageSet(images.clone(), labels) != ImageSet(images + 1, labels)
     assert ImageSet(images, labels) != "images"
-    for wrong in ((images.float(), labels), (images, labels.int()), (images[0], labels), (images, labels[:2])):
+    floats = ImageSet(images + 0.5, labels)
+    assert torch.equal(network_input(floats.images), floats.images) and floats.digest != ImageSet(images, labels).digest
+    wrongs = [(images.int(), labels), (images / 0, labels), (images, labels.int()), (images[0], labels)]
+    for wrong in (*wrongs, (images, labels[:2])):
         with pytest.raises(AdsGymError):
             ImageSet(*wrong)
 

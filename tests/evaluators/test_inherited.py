@@ -8,6 +8,7 @@ from marks import slow
 from networks import KINDS, WIDE, random_images, reference_logits, trained_looking, trained_on_digits
 
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.data.images import network_input
 from ads_gym.data.splits import Split
 from ads_gym.errors import DeviceUnavailable, InvalidValue
 from ads_gym.evaluators import inherited
@@ -278,6 +279,15 @@ def test_the_dense_supernet_itself_scores_what_its_mask_does():
     evaluator = task.evaluator("layers", device="cpu")
     dense = evaluator.evaluate(evaluator.topology.dense()[None])[0]
     assert dense.loss == pytest.approx(measure(task.supernet(), task.images(Split.VALID)).loss, abs=1e-5)
+
+
+def test_floats_are_read_as_they_are():
+    config = KINDS[0]
+    sets = random_images(config, 20, 1), random_images(config, 33, 2)
+    floats = [type(each)(network_input(each.images), each.labels) for each in sets]
+    scored, again = (InheritedEvaluator(trained_looking(config), *each, device="cpu") for each in (sets, floats))
+    masks = masks_of(scored.topology, 4)
+    assert scored.evaluate(masks) == again.evaluate(masks) and scored.fingerprint != again.fingerprint
 
 
 def test_fingerprints_differ_where_metrics_may_differ():

@@ -18,7 +18,9 @@ KINDS = [
     DenseNetConfig((3, 4, 3), 4, 6, stem, bottleneck, 0.5 if bottleneck else 1.0, (2, 17, 14), 7)
     for stem, bottleneck in itertools.product([Stem.CONV3, Stem.CONV3_STRIDE2], [False, True])
 ] + [DenseNetConfig((2, 3), 3, 5, Stem.CONV7_POOL, True, 0.7, (3, 33, 30), 4)]
+BN_SIZE = DenseNetConfig((3, 2), 4, 6, Stem.CONV3, True, 0.5, (2, 11, 8), 5, bn_size=2)
 WIDE = [DenseNetConfig((3, 2), 10, 6, Stem.CONV3, bottleneck, 0.5, (2, 11, 8), 5) for bottleneck in (False, True)]
+WIDE.append(BN_SIZE)
 
 
 def trained_looking(config: DenseNetConfig, seed: int = 0) -> DenseNet:
