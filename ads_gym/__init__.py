@@ -35,11 +35,13 @@ __all__ = [
     "load",
     "make_problem",
     "search",
+    "sparsify",
 ]
 
 if TYPE_CHECKING:
     from ads_gym.agents.base import Agent, Optimiser
     from ads_gym.architecture import Architecture
+    from ads_gym.compression import sparsify
     from ads_gym.errors import AdsGymError, BudgetExhausted
     from ads_gym.evaluators.base import Evaluator, Metrics
     from ads_gym.limits import allow_large
@@ -63,6 +65,7 @@ else:
         "load": "ads_gym.nets.sparse",
         "make_problem": "ads_gym.problem",
         "search": "ads_gym.runs.runner",
+        "sparsify": "ads_gym.compression",
     }
 
     def __getattr__(name: str) -> Any:

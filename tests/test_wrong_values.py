@@ -26,7 +26,9 @@ from ads_gym.agents.recurrent.agent import Recurrent
 from ads_gym.agents.residual import Residual
 from ads_gym.agents.sb3 import vec_env
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.compression import sparsify
 from ads_gym.data.custom import load_custom
+from ads_gym.data.given import read_images
 from ads_gym.data.images import ImageSet, network_input, resize
 from ads_gym.data.splits import DataSpec, calibration_images, default_spec, describe, load_splits
 from ads_gym.devices import resolve_device
@@ -45,6 +47,7 @@ from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.distil import distil
 from ads_gym.nets.folded import fold
+from ads_gym.nets.from_torchvision import from_torchvision
 from ads_gym.nets.latency import measure_latency
 from ads_gym.nets.recipe import ConnectionDropout, Distillation, Recipe
 from ads_gym.nets.repair import repair
@@ -356,6 +359,24 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "repair": lambda: call(repair, sparse(), network(), IMAGES, ridge=1e-3, rows_per_unknown=2, seed=0),
     "Distillation": lambda: call(Distillation, 1, 4, 1e-3, 1, False, 0),
     "distil": lambda: call(distil, sparse(), network(), IMAGES, Distillation(1), None),
+    "sparsify": lambda: call(
+        sparsify,
+        network(),
+        IMAGES,
+        torch.zeros(4, dtype=torch.int64),
+        valid=IMAGES,
+        transform=None,
+        max_macs=0.99,
+        evaluations=0,
+        agent="random",
+        distil=0,
+        device="cpu",
+        seed=0,
+        run=None,
+        progress=False,
+    ),
+    "from_torchvision": lambda: call(from_torchvision, network(), (8, 8)),
+    "read_images": lambda: call(read_images, IMAGES, None, 10, 0),
     "elimination_order": lambda: call(elimination_order, network(), IMAGES, "layers"),
     "DenseNet": lambda: call(DenseNet, CONFIG, "cpu"),
     "DenseNet()": lambda: call(network(), images=torch.zeros(2, 1, 8, 8), mask=MASK, scope="layers"),
