@@ -16,6 +16,7 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.splits import ImageSet, network_input
 from ads_gym.devices import resolve_device
 from ads_gym.evaluators.inherited import InheritedEvaluator
+from ads_gym.evaluators.repaired import RepairedEvaluator
 from ads_gym.evaluators.throughput import neighbours, random_masks
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.scoring import score_logits
@@ -51,10 +52,11 @@ class Images(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A supernet, our evaluator of it, and the same images for its rivals."""
+    """A supernet, our evaluators of it, and the same images for their rivals."""
 
     network: DenseNet
     evaluator: InheritedEvaluator
+    repaired: RepairedEvaluator
     images: Images
 
 
@@ -76,8 +78,8 @@ def problem(setting: Setting) -> Problem:
         for count in (setting.calibration, setting.valid)
     )
     ready = [network_input(images.images.to(device), torch.float32) for images in (calibration, valid)]
-    evaluator = InheritedEvaluator(network, calibration, valid)
-    return Problem(network.to(device), evaluator, Images(*ready, valid.labels.to(device)))
+    evaluators = [kind(network, calibration, valid) for kind in (InheritedEvaluator, RepairedEvaluator)]
+    return Problem(network.to(device), *evaluators, Images(*ready, valid.labels.to(device)))
 
 
 @torch.inference_mode()
@@ -118,7 +120,7 @@ def measure(small: bool) -> list[Row]:
 
 def compare(name: str, setting: Setting, small: bool) -> list[Row]:
     """All rows of one network."""
-    network, evaluator, images = problem(setting)
+    network, evaluator, repaired, images = problem(setting)
     rng, device = np.random.default_rng(0), evaluator.device.type
     counts = {"random": 4, "neighbours": 8} if small else {"random": 32, "neighbours": 64}
     few, alone = setting.few, 2 if small else 8
@@ -133,6 +135,7 @@ def compare(name: str, setting: Setting, small: bool) -> list[Row]:
     for kind in counts:
         contestants[f"pruned, {kind}"] = lambda kind=kind: pruned(network, images, draw(kind, few))
         contestants[f"plain, {kind}"] = lambda kind=kind: pruned(network, images, draw(kind, few), is_plain=True)
+        contestants[f"repaired, {kind}"] = lambda kind=kind: repaired.evaluate(draw(kind, alone))
     seconds = interleaved(contestants, 2 if small else 5)
 
     what = f"{name}, {setting.valid:,} + {setting.calibration:,} images, {device}, {torch.get_num_threads()} threads"
@@ -141,7 +144,8 @@ def compare(name: str, setting: Setting, small: bool) -> list[Row]:
         rivals = {f"masked, {batch}": f"masked supernet, scored {batch} at a time" for batch in BATCHES[device]}
         rivals |= {f"pruned, {kind}": "smaller network (ours)", f"plain, {kind}": "smaller network, plainly written"}
         rivals |= {"alone": "ours, one mask at a time"} if kind == "neighbours" else {}
+        rivals[f"repaired, {kind}"] = f"ours with repaired weights, {alone} at a time"
         for rival, name_of_rival in rivals.items():
-            works = count, alone if rival == "alone" else few, "masks"
+            works = count, alone if rival.startswith(("alone", "repaired")) else few, "masks"
             rows.append(Row(f"{count} {NAMES[kind]}, {what}", name_of_rival, seconds[kind], seconds[rival], *works))
     return rows

@@ -19,10 +19,11 @@ def section(monkeypatch):
 
 def test_rivals_come_to_our_metrics(section):
     evaluator = section("evaluator")
-    network, ours, images = evaluator.problem(evaluator.SMALL["a small network"])
+    network, ours, repaired, images = evaluator.problem(evaluator.SMALL["a small network"])
     masks = np.random.default_rng(0).random((3, ours.topology.size)) < 0.5
     expected = [[metrics.accuracy, metrics.soft_accuracy, metrics.loss] for metrics in ours.evaluate(masks)]
     assert len({loss for *_, loss in expected}) == 3
+    assert all(mended.loss != loss for mended, (*_, loss) in zip(repaired.evaluate(masks), expected, strict=True))
     for scores in (
         evaluator.masked(network, images, masks, 40),
         evaluator.pruned(network, images, masks),
@@ -34,8 +35,9 @@ def test_rivals_come_to_our_metrics(section):
 
 def test_the_evaluator_meets_its_rivals(section):
     rows = section("evaluator").measure(small=True)
-    assert [row.what.split(",")[0] for row in rows] == ["4 random masks"] * 4 + ["8 neighbours"] * 5
-    assert len({(row.what, row.rival) for row in rows}) == 9 and rows[-1].rival == "ours, one mask at a time"
+    assert [row.what.split(",")[0] for row in rows] == ["4 random masks"] * 5 + ["8 neighbours"] * 6
+    assert len({(row.what, row.rival) for row in rows}) == 11 and rows[-2].rival == "ours, one mask at a time"
+    assert rows[-1].rival == "ours with repaired weights, 2 at a time"
     for row in rows:
         assert len(row.ours_seconds) == len(row.rival_seconds) == 2 and row.unit == "masks"
         assert row.work == int(row.what.split()[0]) and row.rival_work == 2
