@@ -39,6 +39,7 @@ def test_half_the_work_is_as_accurate_on_digits(digits, tmp_path):
     assert "50.0% of the MACs" in str(made) or "49." in str(made)
 
 
+@pytest.mark.slow
 def test_a_search_finds_no_worse_than_elimination(digits):
     model, (images, labels), _ = digits
     few = images[:200], labels[:200]

@@ -94,7 +94,7 @@ def test_it_equals_the_plain_repair_in_float64(config, scope, device, monkeypatc
 )
 def test_it_equals_the_plain_repair_in_float32_on_trained_weights(bottleneck, scope, device):
     task = Task.load("digits")
-    compare(trained_on_digits(bottleneck), task.calibration(), task.images(Split.VALID), scope, device, count=12)
+    compare(trained_on_digits(bottleneck), task.calibration(), task.images(Split.VALID), scope, device, count=8)
 
 
 @pytest.mark.parametrize("images", [30, 501])
@@ -106,11 +106,11 @@ def test_with_few_images_the_ridge_is_chosen(images, monkeypatch):
     assert set(found) == {4 if images < 500 else 1}
 
 
-@pytest.mark.parametrize("config", [KINDS[0], KINDS[3], WIDE[0]], ids=str)
+@pytest.mark.parametrize("config", [slow(KINDS[0]), KINDS[3], slow(WIDE[0])], ids=str)
 def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
     small_chunks(monkeypatch)
     evaluator = evaluator_of(config)
-    masks = masks_of(evaluator.topology, 24)
+    masks = masks_of(evaluator.topology, 12)
     together = evaluator.evaluate(masks)
     assert [evaluator.evaluate(mask[None])[0] for mask in masks] == together
     order = np.random.default_rng(1).permutation(len(masks))

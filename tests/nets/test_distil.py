@@ -50,9 +50,9 @@ def test_on_digits_it_gains_from_inherited_and_from_repaired_weights():
         start(network, images)
         before = measure(network, valid).loss
         seen.clear()
-        distil(network, supernet, images, Distillation(steps=40), lambda step, loss: seen.append((step, loss)))
+        distil(network, supernet, images, Distillation(steps=25), lambda step, loss: seen.append((step, loss)))
         losses[start] = before, measure(network, valid).loss
-        assert [step for step, _ in seen] == list(range(1, 41)) and seen[-1][1] < seen[0][1]
+        assert [step for step, _ in seen] == list(range(1, 26)) and seen[-1][1] < seen[0][1]
     inherited, repaired = losses.values()
     assert inherited[1] < 0.5 * inherited[0] and repaired[1] < 0.9 * repaired[0] and repaired[1] < inherited[1]
 

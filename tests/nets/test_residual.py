@@ -116,6 +116,7 @@ def test_the_agent_asks_for_nested_masks_that_fit():
     assert agent.ask(5).shape == (0, problem.topology.size)
 
 
+@pytest.mark.slow
 def test_a_search_with_it_ends_when_it_has_no_more(tmp_path):
     result = ads_gym.search("digits", "residual", 3, max_macs=0.8, run=tmp_path / "run", progress=False)
     assert result.evaluations == 3 and result.metrics.relative_macs <= 0.8

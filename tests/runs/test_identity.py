@@ -266,6 +266,7 @@ def test_a_folder_of_other_weights_or_data_says_which(run, place):
     assert "other data" in run(*command, code=2).err
 
 
+@pytest.mark.usefixtures("few_random_masks")
 def test_another_device_or_torch_is_named(place):
     ads_gym.search("digits", "random", 2, device="cpu", run="r", progress=False)
     path = place / "r" / "manifest.json"
@@ -386,6 +387,7 @@ def test_history_is_written_from_the_record(place):
     assert untimed(result.folder)[:40] == [(r.number, r.mask, r.metrics, r.objective, r.episode) for r in rows]
 
 
+@pytest.mark.usefixtures("few_random_masks")
 def test_a_run_on_a_shared_store_has_all_in_its_own_record(place):
     alone = search("random", 30, run="alone")
     ads_gym.search("digits", "random", 4, device="cpu", store="shared.sqlite", run="first", progress=False)
@@ -450,6 +452,7 @@ def test_numpy_numbers_are_numbers(place):
     assert search("density", 4, seed=2, agent_options={"batch_size": 2}).stored is not None
 
 
+@pytest.mark.usefixtures("few_random_masks")
 def test_a_tilde_is_home(place):
     (place / "me").mkdir()
     search(evaluations=3, run="~/run")
@@ -519,6 +522,7 @@ def test_a_kill_while_a_run_begins_is_no_obstacle(place, pattern):
     assert "5 evaluations" in program(*command).out
 
 
+@pytest.mark.usefixtures("few_random_masks")
 def test_weights_never_lie_beside_another_architecture(place, monkeypatch):
     """While a run is extended, best.json may change long before the weights are made anew."""
     options = {"device": "cpu", "run": "r", "progress": False}

@@ -335,6 +335,7 @@ def test_own_evaluators(tmp_path, monkeypatch):
     assert result.architecture.config.blocks == (3, 3)
 
 
+@pytest.mark.usefixtures("few_random_masks")
 def test_on_real_data_the_network_is_saved_with_statistics_of_its_own(tmp_path):
     import torch
 
@@ -353,6 +354,7 @@ def test_on_real_data_the_network_is_saved_with_statistics_of_its_own(tmp_path):
     assert float(right.float().mean()) == pytest.approx(best.repaired_accuracy, abs=1.5 / len(valid))
 
 
+@pytest.mark.usefixtures("few_random_masks")
 def test_a_task_in_a_folder_can_be_found_again_from_anywhere(tmp_path, monkeypatch):
     digits = ads_gym.Task.load("digits")
     monkeypatch.chdir(tmp_path)
