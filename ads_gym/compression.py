@@ -26,7 +26,7 @@ from ads_gym.nets.distil import distil as distil_network
 from ads_gym.nets.from_torchvision import from_torchvision
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
-from ads_gym.nets.residual import elimination_order
+from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import Score, check_images, measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate, save
 from ads_gym.problem import macs_limit
@@ -139,7 +139,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
 
     inputs = calibration.to(where)
     stage("dense", lambda: supernet)
-    mask = _eliminate(supernet, inputs, table, limit)
+    mask = kept_within(elimination_order(supernet, inputs), table.connection_macs, limit - table.least_macs)
     evaluations = (0 if is_large else EVALUATIONS) if evaluations is None else evaluations
     folder = None if run is None else Path(run)
     if evaluations:
@@ -199,21 +199,6 @@ def _validation(
 def _with_labels(images: Tensor) -> ImageSet:
     """Calibration images as an evaluator takes them; their labels are not used."""
     return ImageSet(images, torch.zeros(len(images), dtype=torch.int64))
-
-
-def _eliminate(supernet: DenseNet, images: Tensor, table: CostTable, limit: int) -> BoolArray:
-    """What backward elimination leaves within a limit, with what was dropped last put back as far as it fits."""
-    mask = table.topology.dense()
-    order = [each.connection for each in elimination_order(supernet, images)]
-    for connection in order:
-        if int(table.macs(mask)) <= limit:
-            break
-        mask[connection] = False
-    for connection in reversed(order):
-        if not mask[connection]:
-            mask[connection] = True
-            mask[connection] = int(table.macs(mask)) <= limit
-    return mask
 
 
 def _search(

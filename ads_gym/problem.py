@@ -199,18 +199,16 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     cost = CostTable(config, Scope(scope))
     if given is not None:
         _check_evaluator(given, loaded if isinstance(task, Task) else None, cost.topology)
-    weights, evaluators = Weights(weights), {}
-    if spec is None and loaded.has_network:
-        for each in Weights:
-            make = partial(_make_evaluator, loaded, cost.topology.scope, device, each, store)
-            evaluators[each] = LazyEvaluator(config, cost.topology, make)
-        lazy = evaluators[weights]
-    elif weights is Weights.REPAIRED:
+    weights, has_weights = Weights(weights), spec is None and loaded.has_network
+    if weights is Weights.REPAIRED and not has_weights:
         raise InvalidValue("weights are repaired where a task's own evaluator scores its network: give no evaluator.")
-    else:
-        lazy = LazyEvaluator(
-            config, cost.topology, partial(_make_evaluator, loaded, cost.topology.scope, device, spec, store)
-        )
+
+    def later(what: str | BaseEvaluator | Weights | None) -> LazyEvaluator:
+        make = partial(_make_evaluator, loaded, cost.topology.scope, device, what, store)
+        return LazyEvaluator(config, cost.topology, make)
+
+    evaluators = {each: later(each) for each in Weights} if has_weights else {}
+    lazy = evaluators[weights] if has_weights else later(spec)
     objective = Objective(find_reward(reward), check_cost_weight(cost_weight), lazy)
     is_planted = isinstance(evaluator, str) and evaluator.partition(":")[0] == "planted"
     network = loaded.supernet if loaded.has_network and loaded.config == config and not is_planted else None

@@ -35,16 +35,15 @@ class Residual(Optimiser):
                 "agent, or a task that was trained."
             )
         from ads_gym.data.images import network_input
-        from ads_gym.nets.residual import elimination_order
+        from ads_gym.nets.residual import elimination_order, kept_within
 
         images = network_input(problem.task.calibration().images)
-        order = [each.connection for each in elimination_order(problem.network(), images, problem.topology.scope)]
+        order = elimination_order(problem.network(), images, problem.topology.scope)
         masks = np.ones((len(order) + 1, len(order)), np.bool_)
-        for number, connection in enumerate(order, start=1):
-            masks[number:, connection] = False
-        fitting = masks[problem.fits(masks)]
-        fitting[0] = self._filled(fitting[0], order)
-        self._masks = fitting
+        for number, dropped in enumerate(order, start=1):
+            masks[number:, dropped.connection] = False
+        self._masks = masks[problem.fits(masks)]
+        self._masks[0] = kept_within(order, problem.cost.connection_macs, problem.room)
 
     @checked
     def ask(self, n: Masks) -> BoolArray:
@@ -54,11 +53,3 @@ class Residual(Optimiser):
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:
         """Scores change nothing."""
-
-    def _filled(self, mask: BoolArray, order: Sequence[int]) -> BoolArray:
-        """The mask with what was dropped last put back, as far as it fits."""
-        for connection in reversed(order):
-            if not mask[connection]:
-                mask[connection] = True
-                mask[connection] = self.problem.fits(mask)
-        return mask

@@ -9,9 +9,11 @@ Shapes: n images, p positions, i inputs of one output, o outputs.
 """
 
 import heapq
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ from ads_gym.nets.least_squares import RIDGE
 from ads_gym.nets.repair import ROWS_PER_UNKNOWN, Solvable, draw_positions, patches
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
 from ads_gym.records import checked
-from ads_gym.topology import Scope, ScopeName, Topology
+from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName, Topology
 from ads_gym.torch_state import isolated
 
 CHUNK_IMAGES = 64  # whose patches are gathered at once
@@ -76,6 +78,24 @@ def elimination_order(supernet: DenseNet, images: Tensor, scope: ScopeName = Sco
     with isolated(images.device):
         calibrate(network, images)
     return _merge(queues)
+
+
+def kept_within(order: Sequence[Dropped], macs: IntArray, room: int) -> BoolArray:
+    """The mask bool [E] that elimination leaves, with what was dropped last put back as far as it fits.
+
+    Args:
+        order: of all skip connections.
+        macs: of each connection.
+        room: most MACs that those that are kept need in all.
+    """
+    mask, numbers = np.ones(len(order), np.bool_), [each.connection for each in order]
+    for connection in numbers:
+        if int(mask @ macs) <= room:
+            break
+        mask[connection] = False
+    for connection in reversed(numbers):
+        mask[connection] |= int(mask @ macs) + int(macs[connection]) <= room
+    return mask
 
 
 class _Equations:
