@@ -3,8 +3,9 @@
 numpy only: whoever plays on planted rewards needs no torch.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -65,6 +66,8 @@ class DenseNetConfig:
         image_shape: (channels, height, width) of an input image, pixels.
         classes: how many.
         bn_size: of bottlenecks, as torchvision calls it.
+        widths: channels that the 1x1 convolution of each layer gives, where some of the bn_size x growth were dropped;
+            None: all.
 
     Raises:
         InvalidValue: a number out of range, or images too small for so many poolings.
@@ -79,8 +82,10 @@ class DenseNetConfig:
     image_shape: ImageShape = (3, 32, 32)
     classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] = 10
     bn_size: Annotated[int, Field(ge=1, le=MAX_BN_SIZE)] = 4
+    widths: tuple[Annotated[int, Field(ge=1, le=MAX_BN_SIZE * MAX_GROWTH)], ...] | None = None
 
     def __post_init__(self) -> None:
+        self._check_widths()
         last = self.geometry[-1]
         if min(last.height, last.width) < 1:
             raise InvalidValue(
@@ -106,10 +111,28 @@ class DenseNetConfig:
             channels, height, width = out, height // 2, width // 2
         return tuple(geometry)
 
-    @property
-    def bottleneck_channels(self) -> int:
-        """Between the two convolutions of a layer; 0: it has one."""
-        return self.bn_size * self.growth if self.bottleneck else 0
+    def _check_widths(self) -> None:
+        if self.widths is None:
+            return
+        most, layers = self.bn_size * self.growth, sum(self.blocks)
+        if not self.bottleneck or len(self.widths) != layers or max(self.widths) > most:
+            raise InvalidValue(
+                f"widths should be {layers} numbers from 1 to {most}, one for each layer of a network with "
+                f"bottlenecks, got {shown(self.widths)}."
+            )
+
+    @cached_property
+    def bottleneck_channels(self) -> tuple[tuple[int, ...], ...]:
+        """Of each layer of each block: channels between its two convolutions; 0: it has one."""
+        widths = iter(self.widths or [self.bn_size * self.growth if self.bottleneck else 0] * sum(self.blocks))
+        return tuple(tuple(islice(widths, layers)) for layers in self.blocks)
+
+    def fits_in(self, other: "DenseNetConfig") -> bool:
+        """Whether this config differs from the other in narrower layers at most, so that weights can be inherited."""
+        if replace(self, widths=None) != replace(other, widths=None):
+            return False
+        pairs = zip(chain(*self.bottleneck_channels), chain(*other.bottleneck_channels), strict=True)
+        return all(width <= most for width, most in pairs)
 
     def source_channels(self, block: int, src: int) -> int:
         """Channels of node `src` of a block."""

@@ -41,7 +41,7 @@ class Residual(Optimiser):
         order = elimination_order(problem.network(), images, problem.topology.scope)
         masks = np.ones((len(order) + 1, len(order)), np.bool_)
         for number, dropped in enumerate(order, start=1):
-            masks[number:, dropped.connection] = False
+            masks[number:, dropped.part] = False
         self._masks = masks[problem.fits(masks)]
         self._masks[0] = kept_within(order, problem.cost.connection_macs, problem.room)
 

@@ -345,9 +345,9 @@ def values_per_image(config: DenseNetConfig) -> tuple[int, int]:
     """
     maps = contributions = 0
     for index, shape in enumerate(config.geometry):
-        pixels, readers = shape.height * shape.width, range(1, shape.layers + 1)
+        pixels, between = shape.height * shape.width, config.bottleneck_channels[index]
         maps += shape.concatenated(config.growth) * pixels
-        contributions += sum(readers) * (config.bottleneck_channels or config.growth) * pixels
+        contributions += sum(dst * (width or config.growth) for dst, width in enumerate(between, start=1)) * pixels
         is_last = index == len(config.blocks) - 1
         contributions += shape.concatenated(config.growth) * (
             1 if is_last else (shape.height // 2) * (shape.width // 2)

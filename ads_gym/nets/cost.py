@@ -117,8 +117,8 @@ def destinations(config: DenseNetConfig) -> Iterator[Destination]:
     """All destinations, block by block, layers then output."""
     for index, block in enumerate(config.geometry):
         pixels = block.height * block.width
-        weights = config.bottleneck_channels or 9 * config.growth
-        for layer in range(block.layers):
+        for layer, between in enumerate(config.bottleneck_channels[index]):
+            weights = between or 9 * config.growth
             yield Destination(index, block.in_channels + layer * config.growth, weights, pixels)
         is_last = index == len(config.blocks) - 1  # the classifier reads the average pixel
         yield Destination(index, block.concatenated(config.growth), block.out_channels, 1 if is_last else pixels)
@@ -142,11 +142,10 @@ def cost_of(config: DenseNetConfig, in_channels: Sequence[int]) -> tuple[int, in
     for reader, width in zip(destinations(config), in_channels, strict=True):
         macs += width * reader.weights * reader.pixels
         parameters += width * (reader.weights + 2)
-    if between := config.bottleneck_channels:  # each layer's second BatchNorm and its 3x3 convolution
-        weights = 9 * between * config.growth
-        for block in config.geometry:
-            macs += block.layers * weights * block.height * block.width
-            parameters += block.layers * (weights + 2 * between)
+    for block, widths in zip(config.geometry, config.bottleneck_channels, strict=True):
+        between = sum(widths)  # of the second BatchNorm and the 3x3 convolution of each layer
+        macs += 9 * between * config.growth * block.height * block.width
+        parameters += between * (9 * config.growth + 2)
     return macs, parameters + config.classes
 
 

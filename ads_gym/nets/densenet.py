@@ -146,11 +146,10 @@ def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "c
     check_memory("this network", FLOAT32 * cost_of(config, in_channels)[1] + map_bytes(config))
     widths, options = iter(in_channels), _options(device)
     features = nn.Sequential(stem(config, device))
-    for index, block in enumerate(config.geometry, start=1):
+    for index, (block, between) in enumerate(zip(config.geometry, config.bottleneck_channels, strict=True), start=1):
         dense_block = nn.Sequential()
-        for layer in range(1, block.layers + 1):
-            made = Layer(next(widths), config.growth, config.bottleneck_channels, device)
-            dense_block.add_module(f"denselayer{layer}", made)
+        for layer, channels in enumerate(between, start=1):
+            dense_block.add_module(f"denselayer{layer}", Layer(next(widths), config.growth, channels, device))
         features.add_module(f"denseblock{index}", dense_block)
         last = next(widths)
         if index < len(config.blocks):

@@ -44,7 +44,7 @@ def distil(
     Raises:
         InvalidValue: networks of two configs, images that they do not read, or a loss that is no longer a number.
     """
-    if network.architecture.config != supernet.config:
+    if not network.architecture.config.fits_in(supernet.config):
         raise InvalidValue(
             f"the sparse network is of {network.architecture.config}, and the supernet of {supernet.config}: give its "
             "own."

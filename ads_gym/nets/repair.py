@@ -12,6 +12,7 @@ Shapes: n images, p positions of a feature map, r = n p rows, i inputs of one ou
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from ads_gym.architecture import Architecture
+from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.densenet import DenseNet, Transition, check_input
 from ads_gym.nets.least_squares import NormalEquations, count_folds
@@ -83,20 +84,21 @@ def repair(
         InvalidValue: networks of two configs, or images that they do not read.
     """
     architecture = network.architecture
-    if architecture.config != supernet.config:
+    if not architecture.config.fits_in(supernet.config):
         raise InvalidValue(
             f"the sparse network is of {architecture.config}, and the supernet of {supernet.config}: give its own."
         )
-    check_input(images, architecture.config)
+    check_input(images, supernet.config)
     if len(images) < 2 or not torch.isfinite(images).all():
         raise InvalidValue(f"a repair needs at least two images of finite numbers, got {len(images)}.")
-    dense = Architecture(architecture.config, architecture.topology.dense(), architecture.scope)
-    sites = _changed(network)
+    dense = Architecture(supernet.config, architecture.topology.dense(), architecture.scope)
+    sites = _changed(network, supernet.config)
     places: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
     solved: list[RepairedLayer] = []
 
     def keep(site: _Site, module: Solvable, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        outputs = outputs[:, : site.outputs]
         if outputs.ndim == 2:
             targets[site.name] = outputs[:, None]
             return
@@ -140,7 +142,8 @@ class _Site(NamedTuple):
 
     name: str
     number: int  # its position among all convolutions and the classifier; of its positions' seed
-    is_pooled: bool  # its outputs are averaged over 2x2 pixels before anybody reads them
+    outputs: int  # that are left: the first of the dense network's
+    is_pooled: bool = False  # its outputs are averaged over 2x2 pixels before anybody reads them
 
 
 def patches(maps: Tensor, places: Tensor, size: int) -> Tensor:
@@ -196,24 +199,27 @@ def _solve(
     return RepairedLayer(name, unknowns, rows, chosen_ridge, before / variance, after / variance)
 
 
-def _changed(network: SparseDenseNet) -> list[_Site]:
+def _changed(network: SparseDenseNet, dense: DenseNetConfig) -> list[_Site]:
     """The convolutions, and the classifier, that read something else than in the dense network, in order."""
-    sources, changed, whole, number = iter(network.sources), [], True, 0
+    sources, between = iter(network.sources), chain.from_iterable(dense.bottleneck_channels)
+    changed, whole, number = [], True, 0
     for block, child in network.features.named_children():
         if isinstance(child, nn.Sequential):
             nodes = [whole]  # whether they give what they give in the dense network
             for index, layer in enumerate(child, start=1):
-                nodes.append(_is_whole(next(sources), nodes))
-                for name, module in layer.named_children():
-                    if isinstance(module, nn.Conv2d):
-                        site = _Site(f"features.{block}.denselayer{index}.{name}", number, is_pooled=False)
-                        changed += [] if nodes[-1] else [site]
-                        number += 1
+                reads_all, width = _is_whole(next(sources), nodes), next(between)
+                convolutions = [(name, part) for name, part in layer.named_children() if isinstance(part, nn.Conv2d)]
+                for (name, module), full in zip(convolutions, [width, dense.growth][not width :], strict=True):
+                    site = _Site(f"features.{block}.denselayer{index}.{name}", number, module.out_channels)
+                    changed += [] if reads_all else [site]
+                    reads_all = reads_all and module.out_channels == full
+                    number += 1
+                nodes.append(reads_all)
             whole = _is_whole(next(sources), nodes)
         elif isinstance(child, Transition):
-            changed += [] if whole else [_Site(f"features.{block}.conv", number, is_pooled=True)]
+            changed += [] if whole else [_Site(f"features.{block}.conv", number, child.conv.out_channels, True)]
             number += 1
-    return changed if whole else [*changed, _Site("classifier", number, is_pooled=False)]
+    return changed if whole else [*changed, _Site("classifier", number, dense.classes)]
 
 
 def _is_whole(sources: tuple[int, ...], nodes: list[bool]) -> bool:

@@ -82,23 +82,24 @@ class SparseDenseNet(nn.Module):
 def build_sparse(architecture: InstanceOf[Architecture], supernet: DenseNet) -> SparseDenseNet:
     """The sparse network of an architecture with the supernet's weights, on its device and in its dtype.
 
-    Its BatchNorm statistics are still the dense network's: see `calibrate`.
+    Layers that are narrower than the supernet's get the first of its channels: see `ads_gym.nets.channels`. BatchNorm
+    statistics are still the dense network's: see `calibrate`.
 
     Raises:
         InvalidValue: the architecture belongs to another network config.
     """
-    if architecture.config != supernet.config:
+    if not architecture.config.fits_in(supernet.config):
         raise InvalidValue(
             f"this architecture is of {architecture.config}, and the supernet of {supernet.config}: use one of the two."
         )
     network = uninitialised(lambda device: SparseDenseNet(architecture, device))
-    kept, state = dict(_kept(network)), {}
+    kept, shapes = dict(_kept(network)), {name: tensor.shape for name, tensor in network.state_dict().items()}
+    state = {}
     for name, tensor in supernet.state_dict().items():
         channels = kept.get(name.rpartition(".")[0])
-        if channels is None or not tensor.ndim or name == "classifier.bias":
-            state[name] = tensor
-        else:
-            state[name] = tensor.index_select(1 if tensor.ndim > 1 else 0, channels.to(tensor.device))
+        depends = channels is not None and tensor.ndim and name != "classifier.bias"
+        read = tensor.index_select(1 if tensor.ndim > 1 else 0, channels.to(tensor.device)) if depends else tensor
+        state[name] = read[tuple(map(slice, shapes[name]))]
     network.to(supernet.classifier.weight).load_state_dict(state)
     return network.train(supernet.training)
 
@@ -178,9 +179,8 @@ def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
 def _widest(config: DenseNetConfig, in_channels: list[int]) -> int:
     """The largest product of channels and pixels of any input of a destination, or inside a bottleneck layer."""
     pixels = [block.height * block.width for block in config.geometry for _ in range(block.layers + 1)]
-    return max(
-        max(channels, config.bottleneck_channels) * size for channels, size in zip(in_channels, pixels, strict=True)
-    )
+    between = [width for layers in config.bottleneck_channels for width in (*layers, 0)]
+    return max(max(widths) * size for *widths, size in zip(in_channels, between, pixels, strict=True))
 
 
 def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:

@@ -1,5 +1,6 @@
 """Small networks of every kind, with nothing left at its default; and the plain reference of inherited evaluation."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -21,6 +22,7 @@ KINDS = [
 BN_SIZE = DenseNetConfig((3, 2), 4, 6, Stem.CONV3, True, 0.5, (2, 11, 8), 5, bn_size=2)
 WIDE = [DenseNetConfig((3, 2), 10, 6, Stem.CONV3, bottleneck, 0.5, (2, 11, 8), 5) for bottleneck in (False, True)]
 WIDE.append(BN_SIZE)
+KINDS.append(dataclasses.replace(BN_SIZE, bn_size=4, widths=(3, 16, 1, 7, 12)))
 
 
 def trained_looking(config: DenseNetConfig, seed: int = 0) -> DenseNet:

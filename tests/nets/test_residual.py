@@ -66,7 +66,7 @@ def by_brute_force(supernet, images):
 def test_it_is_the_order_of_brute_force():
     supernet, images = trained_looking(SMALL).double(), images_of(SMALL, 8).double()  # so few that all rows count
     found, expected = elimination_order(supernet, images), by_brute_force(supernet, images)
-    assert [each.connection for each in found] == [number for number, _ in expected]
+    assert [each.part for each in found] == [number for number, _ in expected]
     for each, (_, growth) in zip(found, expected, strict=True):
         assert each.growth == pytest.approx(growth, rel=1e-6)
 
@@ -78,7 +78,7 @@ def test_a_source_without_weight_goes_first():
         layer.conv1.weight[:, 5:8] = 0  # of layer 1
     first, second = elimination_order(supernet, images_of(SMALL))[:2]
     topology = Topology(SMALL.blocks)
-    block, *ends = topology.connections[first.connection].tolist()
+    block, *ends = topology.connections[first.part].tolist()
     assert block == 0 and sorted(ends) == [1, 4] and abs(first.growth) < 1e-9 < second.growth
 
 
@@ -88,7 +88,7 @@ def test_every_connection_goes_once(config, scope):
     supernet, images = trained_looking(config), images_of(config)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     order = elimination_order(supernet, images, scope)
-    assert sorted(each.connection for each in order) == list(range(Topology(config.blocks, scope).size))
+    assert sorted(each.part for each in order) == list(range(Topology(config.blocks, scope).size))
     assert all(each.growth > -1e-9 for each in order)
     assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
     assert elimination_order(supernet, images, scope) == order
