@@ -13,7 +13,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
-from typing import Annotated, cast
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -145,7 +145,7 @@ def _sorted(supernet: DenseNet, orders: Sequence[Sequence[Dropped]]) -> DenseNet
         layer.conv2.weight.copy_(layer.conv2.weight[:, index])
         for tensor in (*layer.norm2.parameters(), *layer.norm2.buffers()):
             if tensor.ndim:
-                cast(Tensor, tensor).copy_(tensor[index])
+                tensor.copy_(tensor[index])
     return network
 
 

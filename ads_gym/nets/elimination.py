@@ -83,7 +83,7 @@ class Elimination:
         by_width: dict[int, list[int]] = {}
         for part in parts:
             by_width.setdefault(self._spans[part][1] - self._spans[part][0], []).append(part)
-        growths = {}
+        growths: dict[int, float] = {}
         for alike in by_width.values():
             place = torch.stack([self._place(part) for part in alike])  # [g, w]
             weights = self._weights[place]  # [g, w, o]

@@ -40,7 +40,7 @@ def sensitivities(
         def add(gradient: Tensor) -> None:
             sums[name] = sums.get(name, 0) + gradient.double().square().sum(dim=[0, *pixels])
 
-        output.register_hook(add)
+        output.register_hook(add)  # type: ignore[no-untyped-call]
 
     handles = [
         module.register_forward_hook(lambda module, inputs, output, name=name: watch(name, output))

@@ -97,9 +97,11 @@ def build_sparse(architecture: InstanceOf[Architecture], supernet: DenseNet) -> 
     state = {}
     for name, tensor in supernet.state_dict().items():
         channels = kept.get(name.rpartition(".")[0])
-        depends = channels is not None and tensor.ndim and name != "classifier.bias"
-        read = tensor.index_select(1 if tensor.ndim > 1 else 0, channels.to(tensor.device)) if depends else tensor
-        state[name] = read[tuple(map(slice, shapes[name]))]
+        if channels is None or not tensor.ndim or name == "classifier.bias":
+            read = tensor
+        else:
+            read = tensor.index_select(1 if tensor.ndim > 1 else 0, channels.to(tensor.device))
+        state[name] = read[tuple(map(slice, shapes[name]))]  # a narrower layer has the first channels
     network.to(supernet.classifier.weight).load_state_dict(state)
     return network.train(supernet.training)
 
