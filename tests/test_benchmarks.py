@@ -17,6 +17,10 @@ SMALL = {
         ["digits", "--masks", "1", "--distilled", "1", "--images", "64", "--steps", "2"],
         "repair-digits.json",
     ),
+    "benchmark_sparsify.py": (
+        ["digits", "--name", "digits", "--random", "2", "--evaluations", "4", "--images", "64", "--steps", "2"],
+        "sparsify-digits.md",
+    ),
     "benchmark_speed.py": (["--small"], "speed-growth.png"),
     "benchmark_supernets.py": (["digits", "--masks", "2", "--evaluations", "8"], "supernet-digits.json"),
 }

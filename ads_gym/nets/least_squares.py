@@ -12,6 +12,7 @@ RIDGE = 1e-3
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of which cross-validation takes the best
 FEW_IMAGES = 500  # below which there is one
 FOLDS = 4
+COLUMNS = 256  # of a symmetric matrix that are computed at once
 
 
 def count_folds(images: int) -> int:
@@ -19,10 +20,17 @@ def count_folds(images: int) -> int:
     return min(FOLDS, images) if images < FEW_IMAGES else 1
 
 
+def add_square(total: Tensor, rows: Tensor) -> None:
+    """Add products of rows [r, i] with themselves to `total` [i, i]: above the diagonal, and some of the rest."""
+    for low in range(0, rows.shape[1], COLUMNS):
+        total[low : low + COLUMNS, low:] += rows[:, low : low + COLUMNS].T @ rows[:, low:]
+
+
 class Factor(NamedTuple):
     """Normal equations, ready to be solved."""
 
     triangle: Tensor  # float64 [i + 1, i + 1]: the Cholesky factor
+    ridge: float  # see `NormalEquations.solve`
     penalty: float  # of the square of what is added to a weight
 
     def solve(self, moments: Tensor) -> Tensor:
@@ -63,7 +71,7 @@ class NormalEquations(NamedTuple):
         diagonal = gram.diagonal()
         penalty = ridge * float(diagonal[:-1].mean()) or 1.0  # inputs that are all 0: nothing to add
         diagonal[:-1] += penalty
-        return Factor(torch.linalg.cholesky(gram), penalty)
+        return Factor(torch.linalg.cholesky(gram), ridge, penalty)
 
     def error(self, added: Tensor, fold: int) -> float:
         """By how much weights change the squared error of a fold; negative where they lower it."""

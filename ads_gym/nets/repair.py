@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.densenet import DenseNet, Transition, check_input
-from ads_gym.nets.least_squares import NormalEquations, count_folds
+from ads_gym.nets.least_squares import NormalEquations, add_square, count_folds
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
 from ads_gym.records import Seed, checked
 from ads_gym.torch_state import isolated
@@ -172,31 +172,46 @@ def _solve(
     """
     weight = module.weight.flatten(1).double()  # [o, i]
     images, places, outputs = targets.shape
-    unknowns, folds = weight.shape[1], count_folds(images)
-    gram = weight.new_zeros(folds, unknowns + 1, unknowns + 1)
-    moments = weight.new_zeros(folds, unknowns + 1, outputs)
-    squares, step = 0.0, max(1, CHUNK_ROWS // places)
+    unknowns, folds, rows = weight.shape[1], count_folds(images), images * places
     shift = 0.0 if module.bias is None else module.bias.double()
-    for fold in range(folds):
-        for low in range(fold, images, step * folds):
-            chosen = slice(low, low + step * folds, folds)
-            inputs = read(chosen).flatten(0, 1).double()
-            lacks = targets[chosen].flatten(0, 1).double() - inputs @ weight.T - shift
-            inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
-            gram[fold] += inputs.T @ inputs
-            moments[fold] += inputs.T @ lacks
+
+    def chunks() -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(fold, what is read [r, i + 1], the last of it 1, what should be given [r, o]), some rows at a time."""
+        step = max(1, CHUNK_ROWS // places) * folds
+        for fold in range(folds):
+            for low in range(fold, images, step):
+                chosen = slice(low, low + step, folds)
+                inputs = read(chosen).flatten(0, 1)
+                yield fold, torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1), targets[chosen].flatten(0, 1)
+
+    def lacking(added: Tensor) -> tuple[Tensor, float]:
+        """Of inputs and what outputs lack with weights that `added` changed: their moments; and the squared error."""
+        moments, squares = torch.zeros(folds, *added.shape, dtype=torch.float64, device=weight.device), 0.0
+        weights = torch.cat([weight.T, torch.zeros_like(added[:1])]) + added
+        for fold, inputs, wanted in chunks():
+            lacks = wanted.double() - inputs.double() @ weights - shift
+            moments[fold] += inputs.double().T @ lacks
             squares += float(lacks.square().sum())
-    equations, rows = NormalEquations(gram, moments), images * places
-    chosen_ridge = equations.choose_ridge() if ridge is None else ridge
-    added = equations.solve(chosen_ridge)
-    best_shift = torch.zeros_like(added)
-    best_shift[-1] = moments.sum(0)[-1] / rows  # BatchNorm takes it out behind any convolution
+        return moments, squares
+
+    gram = torch.zeros(folds, unknowns + 1, unknowns + 1, dtype=torch.float64, device=weight.device)
+    for fold, inputs, _ in chunks():
+        add_square(gram[fold], inputs)
+    none = weight.new_zeros(unknowns + 1, outputs)
+    moments, before = lacking(none)
+    equations = NormalEquations(gram.triu() + gram.triu(1).transpose(1, 2), moments)
+    factor = equations.factor(equations.choose_ridge() if ridge is None else ridge)
+    added = factor.solve(moments.sum(0))
+    moments, after = lacking(added)
+    rest = moments.sum(0)
+    rest[:-1] -= factor.penalty * added[:-1]
+    added += factor.solve(rest)  # for products were summed in the network's precision
+    before -= float(equations.moments.sum(0)[-1].square().sum()) / rows  # BatchNorm takes a shift out
     variance = float(targets.flatten(0, 1).double().var(dim=0, correction=0).sum()) * rows or 1.0
-    before, after = ((squares + sum(equations.error(x, fold) for fold in range(folds))) for x in (best_shift, added))
     module.weight.copy_((weight + added[:-1].T).view_as(module.weight).to(module.weight.dtype))
     if module.bias is not None:
         module.bias.add_(added[-1].to(module.bias.dtype))
-    return RepairedLayer(name, unknowns, rows, chosen_ridge, before / variance, after / variance)
+    return RepairedLayer(name, unknowns, rows, factor.ridge, before / variance, after / variance)
 
 
 def _changed(network: SparseDenseNet, dense: DenseNetConfig) -> list[_Site]:

@@ -1,0 +1,72 @@
+"""Results of `benchmark_sparsify.py`: a file of rows, and a table of means over supernets."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}  # Student's t, 95 %, by number of values
+
+Key = tuple[str, float, str, int]  # task, limit, choice, number
+
+
+class Results:
+    """The results file: rows are stored as soon as they are known."""
+
+    def __init__(self, file: Path, arguments: dict) -> None:
+        self._file = file
+        file.parent.mkdir(exist_ok=True)
+        self.report = json.loads(file.read_text()) if file.exists() else {"test_reads": 0, "rows": []}
+        self.report["arguments"] = arguments
+
+    @property
+    def rows(self) -> list[dict]:
+        """One for each network."""
+        return self.report["rows"]
+
+    def has(self, key: Key) -> bool:
+        """Whether a network is there."""
+        return any((row["task"], row["limit"], row["choice"], row["number"]) == key for row in self.rows)
+
+    def write(self, *rows: dict) -> None:
+        """Add rows, and store all."""
+        self.rows.extend(rows)
+        self._file.write_text(json.dumps(self.report, indent=1) + "\n")
+        self._file.with_suffix(".md").write_text("\n".join(table(self.rows)) + "\n")
+        for row in rows:
+            print(
+                *(row[key] for key in ("task", "limit", "choice", "number", "way")), f"{row['valid']:.2f}", flush=True
+            )
+
+
+def told(values: list[float]) -> str:
+    """Mean and, where there are several values, its interval (95 %, Student's t)."""
+    half = T95[len(values)] * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) in T95 else None
+    return f"{np.mean(values):+.2f}" if half is None else f"{np.mean(values):+.2f} ({half:.2f})"
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Markdown lines: for each limit, choice and way, accuracy in % on VALID (and TEST), and less the dense network's.
+
+    Args:
+        rows: of one network each: task, limit, choice, number, way, relative_macs, valid, and test where it was read.
+    """
+    splits = ["valid", "test"][: 1 + all("test" in row for row in rows)]
+    dense = {row["task"]: row for row in rows if row["choice"] == "dense"}
+    columns = [f"{split.upper()} | less dense (95 % interval)" for split in splits]
+    lines = [f"| limit | choice | way | MACs | {' | '.join(columns)} |", "|---" * (4 + 2 * len(splits)) + "|"]
+    limits = sorted({row["limit"] for row in rows}, reverse=True)
+    choices, ways = (list(dict.fromkeys(row[key] for row in rows)) for key in ("choice", "way"))
+    for limit, way, choice in product(limits, ways, choices):
+        here = [row for row in rows if (row["limit"], row["choice"], row["way"]) == (limit, choice, way)]
+        if not here:
+            continue
+        by_task = {task: [row for row in here if row["task"] == task] for task in dense}
+        cells = [f"{limit:g}", choice, way, f"{np.mean([row['relative_macs'] for row in here]):.3f}"]
+        for split in splits:
+            means = {task: float(np.mean([row[split] for row in found])) for task, found in by_task.items() if found}
+            cells.append(f"{np.mean(list(means.values())):.2f}")
+            cells.append(told([mean - dense[task][split] for task, mean in means.items()]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", f"{len(dense)} supernets; of random masks, the mean of each supernet's."]
