@@ -10,46 +10,55 @@ scored on TEST, once, and the results file counts it. Writes results/sparsify-NA
 searches lie in runs/sparsify; a stopped benchmark goes on where it was.
 """
 
-import argparse
 import os
-from pathlib import Path
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-from compare.labels import Results
-from compare.networks import SEARCHES, Maker
+import numpy as np
+from compare.networks import Choice, Maker, compare, parser
 
-from ads_gym.data.splits import Split
-from ads_gym.nets.scoring import measure
-from ads_gym.nets.sparse import load
-from ads_gym.tasks import Task
+import ads_gym
+from ads_gym.architecture import Architecture
+from ads_gym.nets.cost import CostTable
+from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.runs.comparison import masks_that_cost
+
+SEARCHES = {  # agent, and the weights with which it is rewarded
+    "bayes": ("bayes", "repaired"),
+    "recurrent": ("recurrent", "repaired"),
+    "bayes, inherited": ("bayes", "inherited"),
+}
+
+
+class Chosen(Maker):
+    """Networks without some skip connections."""
+
+    def choices(self, limit: float) -> Iterator[Choice]:
+        """See `Maker`."""
+        for choice, number, mask in self.masks(limit):
+            yield choice, number, Architecture(self.task.config, mask), self.supernet
+
+    def masks(self, limit: float) -> Iterator[tuple[str, int, np.ndarray]]:
+        """(choice, number, mask) within a limit on relative MACs."""
+        cost, most = CostTable(self.task.config), int(limit * self.dense_macs)
+        order = elimination_order(self.supernet, self.images)
+        yield "residual", 0, kept_within(order, cost.connection_macs, most - cost.least_macs)
+        masks = masks_that_cost(cost, most, self.args.random, np.random.default_rng(0))
+        yield from (("random", number, mask) for number, mask in enumerate(masks))
+        for name in self.args.searches:
+            agent, weights = SEARCHES[name]
+            run = self.runs / f"{self.name}-{limit}-{agent}-{weights}"
+            settings = {"reward": "loss", "cost_weight": 0.0, "max_macs": limit, "device": "cpu", "progress": False}
+            found = ads_gym.search(self.task, agent, self.args.evaluations, weights=weights, run=run, **settings)
+            yield name, 0, found.architecture.mask
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="+", type=Task.load)
-    parser.add_argument("--name", default="fashion-mnist")
-    parser.add_argument("--limits", type=float, nargs="+", default=[0.7, 0.5])
-    parser.add_argument("--searches", nargs="*", choices=SEARCHES, default=list(SEARCHES))
-    parser.add_argument("--evaluations", type=int, default=64)
-    parser.add_argument("--random", type=int, default=16)
-    parser.add_argument("--distilled", type=int, default=2, help="of the random masks")
-    parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--test", action="store_true")
-    args = parser.parse_args()
-    kept = {key: value for key, value in vars(args).items() if key not in ("tasks", "test")}
-    results = Results(Path(f"results/sparsify-{args.name}.json"), kept)
-    if not args.test:
-        for task in args.tasks:
-            Maker(task, results, args).make()
-        return
-    results.report["test_reads"] += 1
-    results.write()
-    for task in args.tasks:
-        for row in results.rows:
-            if row["task"] == task.folder.name:
-                row["test"] = 100 * measure(load(row["file"]), task.images(Split.TEST)).accuracy
-    results.write()
+    arguments = parser(__doc__, "fashion-mnist", [0.7, 0.5])
+    arguments.add_argument("--searches", nargs="*", choices=SEARCHES, default=list(SEARCHES))
+    arguments.add_argument("--evaluations", type=int, default=64)
+    arguments.add_argument("--random", type=int, default=16)
+    compare(Chosen, arguments.parse_args(), "sparsify")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every benchmark script runs to its end, in small, and writes what it says."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from ads_gym.nets.densenet import DenseNet
+from ads_gym.tasks import Task, save_task
+
 FOLDER = Path(__file__).parents[1] / "examples"
 SMALL = {
     "benchmark_agents.py": (["--seeds", "2", "--evaluations", "8"], "agents.md"),
     "benchmark_ablations.py": (["--seeds", "2", "--evaluations", "8"], "ablations.md"),
+    "benchmark_channels.py": (
+        ["BOTTLENECK", "--name", "digits", "--images", "64", "--steps", "2"],
+        "channels-digits.md",
+    ),
     "benchmark_digits.py": (["1"], "digits-choice.md"),
     "benchmark_ranking.py": (["digits", "--masks", "4"], "ranking-digits.json"),
     "benchmark_repair.py": (
@@ -34,10 +42,18 @@ def test_every_benchmark_is_run_here_and_is_short():
         assert f"python {'' if 'cd examples' in text else 'examples/'}{name}" in text
 
 
+def bottlenecks(folder):
+    """The folder of a task whose network has bottlenecks, and was not trained."""
+    digits = Task.load("digits")
+    config = dataclasses.replace(digits.config, bottleneck=True)
+    return str(save_task(folder, "bc", config, digits.data, DenseNet(config).state_dict()).folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_benchmark_runs(tmp_path, name):
     arguments, written = SMALL[name]
+    arguments = [bottlenecks(tmp_path / "task") if each == "BOTTLENECK" else each for each in arguments]
     environment = os.environ | {"ADS_GYM_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, FOLDER / name, *arguments]
     done = subprocess.run(

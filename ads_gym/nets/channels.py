@@ -40,6 +40,11 @@ class SortedChannels:
     orders: tuple[tuple[Dropped, ...], ...]  # of each layer, its channels as they go, from the last one on
     savings: tuple[int, ...]  # MACs that a channel of each layer takes
 
+    @property
+    def channels(self) -> tuple[tuple[int, ...], ...]:
+        """Of each layer: where its channels were before, those that are needed most first; see `reordered`."""
+        return tuple(tuple(each.part for each in reversed(order)) for order in self.orders)
+
     @checked
     def narrowed(
         self,
@@ -118,7 +123,35 @@ def sort_channels(
         calibrate(network, images)
     for handle in handles:
         handle.remove()
-    return SortedChannels(_sorted(supernet, orders), tuple(orders), tuple(savings))
+    made = SortedChannels(supernet, tuple(orders), tuple(savings))
+    return replace(made, supernet=reordered(supernet, made.channels))
+
+
+@checked
+@torch.no_grad()
+def reordered(supernet: DenseNet, channels: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...]) -> DenseNet:
+    """Return a copy of a network with its bottleneck channels in another order: it gives the same, up to rounding.
+
+    Args:
+        supernet: is not changed.
+        channels: of each layer, where each of its channels was.
+
+    Raises:
+        InvalidValue: no order of its channels.
+    """
+    network = copy.deepcopy(supernet)
+    layers = _layers(network)
+    widths = [width for block in network.config.bottleneck_channels for width in block]
+    if [sorted(order) for order in channels] != [list(range(width)) for width in widths]:
+        raise InvalidValue(f"channels should be {len(widths)} orders, each of all bottleneck channels of a layer.")
+    for (_, layer), order in zip(layers, channels, strict=True):
+        index = torch.tensor(order, device=layer.conv1.weight.device)
+        layer.conv1.weight.copy_(layer.conv1.weight[index])
+        layer.conv2.weight.copy_(layer.conv2.weight[:, index])
+        for tensor in (*layer.norm2.parameters(), *layer.norm2.buffers()):
+            if tensor.ndim:
+                tensor.copy_(tensor[index])
+    return network
 
 
 def _layers(network: nn.Module) -> list[tuple[str, Layer]]:
@@ -133,20 +166,6 @@ def _savings(config: DenseNetConfig) -> list[int]:
         here = [next(readers) for _ in range(layers + 1)][:layers]
         savings += [(reader.channels + 9 * config.growth) * reader.pixels for reader in here]
     return savings
-
-
-@torch.no_grad()
-def _sorted(supernet: DenseNet, orders: Sequence[Sequence[Dropped]]) -> DenseNet:
-    """A copy in which the channels that go last come first."""
-    network = copy.deepcopy(supernet)
-    for (_, layer), order in zip(_layers(network), orders, strict=True):
-        index = torch.tensor([each.part for each in reversed(order)], device=layer.conv1.weight.device)
-        layer.conv1.weight.copy_(layer.conv1.weight[index])
-        layer.conv2.weight.copy_(layer.conv2.weight[:, index])
-        for tensor in (*layer.norm2.parameters(), *layer.norm2.buffers()):
-            if tensor.ndim:
-                tensor.copy_(tensor[index])
-    return network
 
 
 def _grouped(order: Sequence[Dropped], multiple: int) -> list[Dropped]:

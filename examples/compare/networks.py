@@ -1,87 +1,121 @@
-"""The networks that `benchmark_sparsify.py` compares: chosen, repaired, distilled, scored on VALID and kept."""
+"""Networks of several supernets side by side: chosen, repaired, distilled, scored on VALID, kept; TEST is read once."""
 
 import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from compare.labels import Key, Results
 
-import ads_gym
 from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split, network_input
-from ads_gym.nets.cost import CostTable
+from ads_gym.nets.cost import architecture_cost, dense_cost
+from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.distil import distil
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
-from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import measure
-from ads_gym.nets.sparse import SparseDenseNet, build_sparse, save
-from ads_gym.runs.comparison import masks_that_cost
+from ads_gym.nets.sparse import SparseDenseNet, build_sparse, load, save
 from ads_gym.tasks import Task
+from ads_gym.topology import Topology
 
-RUNS = Path("runs/sparsify")
-SEARCHES = {  # agent, and the weights with which it is rewarded
-    "bayes": ("bayes", "repaired"),
-    "recurrent": ("recurrent", "repaired"),
-    "bayes, inherited": ("bayes", "inherited"),
-}
+Choice = tuple[str, int, Architecture, DenseNet]  # its name, its number among those of a name; the supernet it inherits
 
 
 class Maker:
-    """Makes the networks of one task."""
+    """Makes the networks of one task.
 
-    def __init__(self, task: Task, results: Results, args: argparse.Namespace) -> None:
-        self.task, self.results, self.args, self.name = task, results, args, task.folder.name
-        self.cost, self.supernet, self.valid = CostTable(task.config), task.supernet(), task.images(Split.VALID)
+    Args:
+        task: with its supernet.
+        results: where rows go.
+        args: of `parser`.
+        runs: folder of the networks.
+    """
+
+    def __init__(self, task: Task, results: Results, args: argparse.Namespace, runs: Path) -> None:
+        self.task, self.results, self.args, self.runs, self.name = task, results, args, runs, task.folder.name
+        self.supernet, self.valid, self.dense_macs = (
+            task.supernet(),
+            task.images(Split.VALID),
+            dense_cost(task.config)[0],
+        )
         train, made = task.images(Split.TRAIN).images, task.record.recipe  # of given weights, nothing is known
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
         self.images = network_input(train[order[: args.images]])
         self.recipe = Distillation(args.steps, shift=getattr(made, "shift", 0), flip=getattr(made, "flip", False))
 
-    def choices(self, limit: float) -> Iterator[tuple[str, int, np.ndarray]]:
-        """(choice, number, mask) of every network within a limit on relative MACs."""
-        cost, most = self.cost, int(limit * self.cost.dense_macs)
-        order = elimination_order(self.supernet, self.images)
-        yield "residual", 0, kept_within(order, cost.connection_macs, most - cost.least_macs)
-        masks = masks_that_cost(cost, most, self.args.random, np.random.default_rng(0))
-        yield from (("random", number, mask) for number, mask in enumerate(masks))
-        for name in self.args.searches:
-            agent, weights = SEARCHES[name]
-            run = RUNS / f"{self.name}-{limit}-{agent}-{weights}"
-            settings = {"reward": "loss", "cost_weight": 0.0, "max_macs": limit, "device": "cpu", "progress": False}
-            found = ads_gym.search(self.task, agent, self.args.evaluations, weights=weights, run=run, **settings)
-            yield name, 0, found.architecture.mask
+    def choices(self, limit: float) -> Iterator[Choice]:
+        """Every network within a limit on relative MACs."""
+        raise NotImplementedError
 
     def make(self) -> None:
         """Make what is not there yet."""
+        dense = Architecture(self.task.config, Topology(self.task.config.blocks).dense())
         if not self.results.has((self.name, 1.0, "dense", 0)):
-            dense = Architecture(self.task.config, self.cost.topology.dense())
             network = build_sparse(dense, self.supernet)
             self.results.write(self.row(network, (self.name, 1.0, "dense", 0), "dense", time.perf_counter()))
         for limit in self.args.limits:
-            for choice, number, mask in self.choices(limit):
+            for choice, number, architecture, supernet in self.choices(limit):
                 key = (self.name, limit, choice, number)
                 if not self.results.has(key):
-                    self.results.write(*self.rows(mask, key))
+                    self.results.write(*self.rows(architecture, supernet, key))
 
-    def rows(self, mask: np.ndarray, key: Key) -> Iterator[dict]:
-        """The repaired network of a mask, and the first of a choice distilled."""
-        network, began = build_sparse(Architecture(self.task.config, mask), self.supernet), time.perf_counter()
-        repair(network, self.supernet, self.images)
+    def rows(self, architecture: Architecture, supernet: DenseNet, key: Key) -> Iterator[dict]:
+        """A network repaired, and the first ones of a choice distilled."""
+        network, began = build_sparse(architecture, supernet), time.perf_counter()
+        repair(network, supernet, self.images)
         yield self.row(network, key, "repaired", began)
         if key[-1] < self.args.distilled:
             began = time.perf_counter()
-            distil(network, self.supernet, self.images, self.recipe)
+            distil(network, supernet, self.images, self.recipe)
             yield self.row(network, key, "distilled", began)
 
     def row(self, network: SparseDenseNet, key: Key, way: str, began: float) -> dict:
         """Score a network on VALID, and keep it."""
         seconds, score = time.perf_counter() - began, measure(network, self.valid)
         found = dict(zip(("task", "limit", "choice", "number"), key, strict=True)) | {"way": way, "seconds": seconds}
-        stem = RUNS / "-".join(map(str, (*key, way))).replace(", ", "-")
-        found["relative_macs"] = float(self.cost.relative_macs(network.architecture.mask))
-        _, file = save(network, stem)
+        found["relative_macs"] = architecture_cost(network.architecture)[0] / self.dense_macs
+        _, file = save(network, self.runs / "-".join(map(str, (*key, way))).replace(", ", "-"))
         return found | {"file": str(file), "valid": 100 * score.accuracy, "valid_loss": score.loss}
+
+
+def parser(description: str | None, name: str, limits: list[float]) -> argparse.ArgumentParser:
+    """The arguments that these benchmarks have in common.
+
+    Args:
+        description: of the script.
+        name, limits: defaults of the results file's name and of relative MACs.
+    """
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("tasks", nargs="+", type=Task.load)
+    made.add_argument("--name", default=name)
+    made.add_argument("--limits", type=float, nargs="+", default=limits)
+    made.add_argument("--distilled", type=int, default=2, help="networks of each choice")
+    made.add_argument("--images", type=int, default=3000)
+    made.add_argument("--steps", type=int, default=300, help="of distillation")
+    made.add_argument("--test", action="store_true", help="make nothing, read TEST")
+    return made
+
+
+def compare(maker: type[Maker], args: argparse.Namespace, what: str) -> None:
+    """Make the networks of all tasks, or read TEST for those that are there.
+
+    Args:
+        maker: what makes them.
+        args: of `parser`.
+        what: first word of files and folders.
+    """
+    kept = {key: value for key, value in vars(args).items() if key not in ("tasks", "test")}
+    results = Results(Path(f"results/{what}-{args.name}.json"), kept)
+    if not args.test:
+        for task in args.tasks:
+            maker(task, results, args, Path(f"runs/{what}")).make()
+        return
+    results.report["test_reads"] += 1
+    results.write()
+    for task in args.tasks:
+        for row in results.rows:
+            if row["task"] == task.folder.name:
+                row["test"] = 100 * measure(load(row["file"]), task.images(Split.TEST)).accuracy
+    results.write()

@@ -1,0 +1,57 @@
+"""Behind bottlenecks: channels of the layers dropped by several rules, or skip connections, all repaired alike.
+
+    cd examples && python benchmark_channels.py FOLDERS [--limits 0.8 0.65 0.5 0.35] [--test]
+
+FOLDERS are tasks of networks with bottlenecks (`ads-gym train-supernet --bottleneck`), of several seeds. At each limit
+on relative MACs: `sensitivity`, ads-gym's order of channels; the same number in every layer, those with the least
+weights (`magnitude`) or any (`random`); and `connections`, chosen by residuals, where the limit can be met at all.
+Each network is repaired with the same unlabelled TRAIN images, and distilled. Accuracy on VALID and, with --test, once
+on TEST, which the results file counts. Writes results/channels-NAME.json and .md here.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+import torch
+from compare.networks import Choice, Maker, compare, parser
+
+from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.nets.channels import reordered, sort_channels
+from ads_gym.nets.cost import CostTable, dense_cost
+from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.topology import Topology
+
+
+class Narrowed(Maker):
+    """Networks whose layers have fewer channels."""
+
+    def choices(self, limit: float) -> Iterator[Choice]:
+        """See `Maker`."""
+        config, most = self.task.config, int(limit * self.dense_macs)
+        all_kept, cost = Topology(config.blocks).dense(), CostTable(config)
+        made = sort_channels(self.supernet, self.images)
+        yield "sensitivity", 0, Architecture(made.narrowed(most), all_kept), made.supernet
+        layers = [module for name, module in self.supernet.named_modules() if name.rpartition(".")[2] == "conv2"]
+        sizes = [layer.weight.abs().sum((0, 2, 3)).argsort(descending=True).tolist() for layer in layers]
+        generator = torch.Generator().manual_seed(0)
+        drawn = [torch.randperm(len(size), generator=generator).tolist() for size in sizes]
+        for name, orders in {"magnitude": sizes, "random": drawn}.items():
+            supernet = reordered(self.supernet, tuple(map(tuple, orders)))
+            yield name, 0, Architecture(uniform(config, most), all_kept), supernet
+        if cost.least_macs <= most:
+            order = elimination_order(self.supernet, self.images)
+            mask = kept_within(order, cost.connection_macs, most - cost.least_macs)
+            yield "connections", 0, Architecture(config, mask), self.supernet
+
+
+def uniform(config: DenseNetConfig, macs: int) -> DenseNetConfig:
+    """The widest layers, all of one width, within a limit on MACs."""
+    layers, most = sum(config.blocks), config.bn_size * config.growth
+    narrow = (replace(config, widths=(width,) * layers) for width in range(most, 0, -1))
+    return next(each for each in narrow if dense_cost(each)[0] <= macs)
+
+
+if __name__ == "__main__":
+    compare(Narrowed, parser(__doc__, "fashion-mnist-bc", [0.8, 0.65, 0.5, 0.35]).parse_args(), "channels")
