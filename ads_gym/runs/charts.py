@@ -19,10 +19,13 @@ from ads_gym.runs.page import Curve, Points, Role
 
 Place = tuple[float, float]
 
+THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 410, 10, 258  # of the area within the axes
-SIDE, EDGE = 200, 24  # of the picture of a matrix, and of the margin of its numbers
-MAX_LABELS = 13  # of rows or columns
+LEFT, RIGHT, TOP, BOTTOM = 46, 410, 22, 262  # of the area within the axes
+SIDE, EDGE = 200, 30  # of the picture of a matrix, and of the margin of its numbers
+MAX_LABELS = 8  # of the rows or columns of a matrix
+MAX_DISTANCES = 20  # that are named
+NARROW = 16  # layers of a block, up to which two blocks stand beside each other
 MAX_GRID = 64  # rows, beyond which cells are not set apart
 
 
@@ -132,7 +135,7 @@ def round_numbers(low: float, high: float, most: int) -> list[float]:
 
 def percent(share: float, digits: int = 0) -> str:
     """A share in per cent."""
-    return f"{share * 100:.{digits}f} %"
+    return f"{share * 100:.{digits}f}{THIN_SPACE}%"
 
 
 def _dot(x: float, y: float) -> str:
@@ -192,8 +195,18 @@ def best_so_far(curve: Curve) -> Chart:
     y = Axis([*objectives, *(value for _, value in curve.others)], BOTTOM, TOP)
     dots = "".join(_dot(*place) for place in _apart((x.at(n), y.at(v)) for n, v in enumerate(objectives, start=1)))
     series = [Series("each evaluation", "evaluated filled", dots, _dot(8, 8))]
-    for number, (name, value) in enumerate(curve.others):
-        series.append(Series(name, f"other other-{number % 4}", f"M{LEFT} {y.at(value):.1f}H{RIGHT}", "M0 8h16"))
+    by_height: dict[float, list[str]] = {}
+    for name, value in curve.others:
+        by_height.setdefault(round(y.at(value), 1), []).append(name)
+    for height, names in by_height.items():
+        series.append(
+            Series(
+                ", ".join(names),
+                f"other of-{names[0]}" if names[0] in MARKS else "other",
+                f"M{LEFT} {height:g}H{RIGHT}",
+                "M0 8h16",
+            )
+        )
     series.append(Series("best so far", "best", _steps(best, x, y), "M0 8h16"))
     return Chart("evaluations", "objective", x.ticks(6), y.ticks(6), tuple(series))
 
@@ -213,7 +226,7 @@ def kept_by_distance(architecture: Architecture) -> Chart:
     distances = [int(distance) for distance in np.flatnonzero(all_of)]
     width = (RIGHT - LEFT) / len(distances)
     y = Axis([0, 1], BOTTOM, TOP, (0, 1))
-    step = max(1, math.ceil(len(distances) / MAX_LABELS))
+    step = max(1, math.ceil(len(distances) / MAX_DISTANCES))
     ticks, bars, tracks = [], "", ""
     for index, distance in enumerate(distances):
         left, wide = LEFT + (index + 0.14) * width, 0.72 * width

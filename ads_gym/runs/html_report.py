@@ -10,7 +10,7 @@ from ads_gym import __version__, files
 from ads_gym.records import checked
 from ads_gym.runs import charts
 from ads_gym.runs.folder import circumstances, now
-from ads_gym.runs.page import Page, Stage
+from ads_gym.runs.page import Page, Role, Stage
 from ads_gym.runs.search_page import search_page
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 BATCHES = 1, 64  # images, for latency
-MAX_TEXT = 2_000  # characters of one value: those of strangers may be of any length
+_SPACES = "\n" + charts.THIN_SPACE  # which do not count as printable
 
 
 @checked
@@ -67,15 +67,20 @@ def _machine() -> str:
     import torch
 
     here = circumstances()
-    return f"{here['machine']}, {here['threads']} threads, torch {torch.__version__}"
+    threads = "1 CPU thread" if here["threads"] == 1 else f"{here['threads']} CPU threads"
+    return f"{here['machine']}, {threads}, torch {torch.__version__}"
 
 
 def render(page: Page) -> str:
     """Return the page as HTML. Every text in it is escaped; it says itself that nothing in it may run."""
+    repaired = [each for each in page.points if each.weights == "repaired" or each.role == Role.DENSE]
+    if len(repaired) == len(page.points) or len(repaired) < 2:  # there is nothing more to see
+        repaired = []
     pictures: dict[str, Any] = {
         "blocks": charts.blocks(page.architecture),
         "distances": charts.kept_by_distance(page.architecture),
         "accuracy": charts.accuracy_against_macs(page.points, page.measured) if page.points else None,
+        "repaired": charts.accuracy_against_macs(repaired, page.measured) if repaired else None,
         "curve": charts.best_so_far(page.curve) if page.curve else None,
     }
     template = _environment().get_template("page.html")
@@ -95,17 +100,27 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": charts.percent, "size": _size, "count": "{:,}".format, "ms": _milliseconds}
+    made.filters |= {
+        "percent": charts.percent,
+        "size": _size,
+        "count": "{:,}".format,
+        "ms": _milliseconds,
+        "date": _date,
+    }
     made.globals |= {"difference": _difference}
     return made
 
 
 def _printable(value: object) -> object:
-    """A text without characters that steer what shows it (direction, control), and not too long."""
-    if type(value) is not str:  # markup of ours stays as it is
+    """A text without characters that steer what shows it: of direction, of control."""
+    if type(value) is not str or value.isprintable():  # markup of ours stays as it is
         return value
-    short = value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}... ({len(value):,} characters)"
-    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in short)
+    return "".join(letter if letter.isprintable() or letter in _SPACES else repr(letter)[1:-1] for letter in value)
+
+
+def _date(text: str) -> str:
+    """ISO 8601 as people read it."""
+    return text.replace("T", " ", 1)
 
 
 def _size(count: int) -> str:
@@ -117,9 +132,9 @@ def _size(count: int) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    """Three digits, as latencies deserve."""
+    """Three digits."""
     value = seconds * 1e3
-    return f"{value:.3g}" if value < 1e3 else f"{value:,.0f}"
+    return f"{value:#.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _difference(stage: Stage, dense: Stage) -> str:

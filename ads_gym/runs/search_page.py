@@ -23,6 +23,7 @@ from ads_gym.runs.result import Line, SearchResult
 from ads_gym.runs.search_command import search_command, weights_of
 
 MAX_FACTS = 40  # of one heading
+MAX_SHOWN = 1_000  # characters of a value: an option may be of any length
 OF_THE_SEARCH = ("agent", "agent's options", "seed", "reward", "cost weight", "scope", "decision", "observation")
 OF_THE_SEARCH += ("environments",)
 
@@ -262,13 +263,13 @@ def _facts(found: FinishedSearch) -> Iterator[Facts]:
     config = result.architecture.config.to_dict()
     yield Facts("Dense network", [(name.replace("_", " "), _text(value)) for name, value in config.items()])
     evaluating = sum(row.seconds for row in rows)
-    time = [("began", manifest.began), ("ended", manifest.ended or ""), *_elapsed(manifest)]
+    time = [("began", _date(manifest.began)), ("ended", _date(manifest.ended or "")), *_elapsed(manifest)]
     time += [("evaluating", f"{_duration(evaluating)}, {evaluating / len(rows):.3g} s for each network")]
     yield Facts("Time", time)
     where = {name: identity.pop(name) for name in ("device", "torch", "cpu capability") if name in identity}
     versions = {**where, **manifest.circumstances}
-    yield Facts("Machine and versions", [(name, _text(versions[name])) for name in list(versions)[:MAX_FACTS]])
-    yield Facts("Digests", [(name, _text(identity[name])) for name in list(identity)[:MAX_FACTS]])
+    yield Facts("Machine and versions", [(_text(name), _text(versions[name])) for name in list(versions)[:MAX_FACTS]])
+    yield Facts("Digests", [(_text(name), _text(identity[name])) for name in list(identity)[:MAX_FACTS]])
 
 
 def _elapsed(manifest: Manifest) -> list[tuple[str, str]]:
@@ -277,7 +278,12 @@ def _elapsed(manifest: Manifest) -> list[tuple[str, str]]:
         seconds = datetime.fromisoformat(manifest.ended or "") - datetime.fromisoformat(manifest.began)
     except (ValueError, TypeError):  # TypeError: one without a time zone
         return []
-    return [("from begin to end", _duration(seconds.total_seconds()))]
+    return [("altogether", _duration(seconds.total_seconds()))]
+
+
+def _date(text: str) -> str:
+    """ISO 8601 as people read it."""
+    return text.replace("T", " ", 1)
 
 
 def _duration(seconds: float) -> str:
@@ -293,7 +299,8 @@ def _text(value: Any) -> str:
     """A value of JSON, for people."""
     if value is None:
         return "none"
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 def _count(number: int, noun: str) -> str:
