@@ -26,6 +26,7 @@ SIDE, EDGE = 200, 30  # of the picture of a matrix, and of the margin of its num
 MAX_LABELS = 8  # of the rows or columns of a matrix
 MAX_DISTANCES = 20  # that are named
 NARROW = 16  # layers of a block, up to which two blocks stand beside each other
+GRIDS = ((0.5, 5_000), (1, 20_000), (2, math.inf))  # units, for up to so many points: a dot is 3.2 wide
 MAX_GRID = 64  # rows, beyond which cells are not set apart
 
 
@@ -63,7 +64,7 @@ class Matrix:
     """The adjacency matrix of a block: row = destination, column = source."""
 
     side: float  # of a cell
-    paths: tuple[tuple[str, str], ...]  # (style, path)
+    paths: tuple[tuple[str, str], ...]  # (style, path), in cells
     grid: str  # lines between cells
     rows: tuple[Tick, ...]
     columns: tuple[Tick, ...]
@@ -183,8 +184,10 @@ def _marks(group: Points, x: Axis, y: Axis) -> Series:
 
 
 def _apart(places: Iterable[Place]) -> Iterator[Place]:
-    """Places rounded to half a unit, each once."""
-    yield from dict.fromkeys((round(x * 2) / 2, round(y * 2) / 2) for x, y in places)
+    """Places rounded to a grid, each once; the more there are, the wider it is."""
+    found = list(places)
+    grid = next(width for width, most in GRIDS if len(found) <= most)
+    yield from dict.fromkeys((round(x / grid) * grid, round(y / grid) * grid) for x, y in found)
 
 
 def best_so_far(curve: Curve) -> Chart:
@@ -260,20 +263,23 @@ def blocks(architecture: Architecture) -> list[Block]:
 
 def _matrix(cells: NDArray[Any]) -> Matrix:
     side = (SIDE - EDGE) / len(cells)
-    kinds = ((Cell.FIXED, "fixed"), (Cell.DROPPED, "dropped"), (Cell.KEPT, "kept"))
-    paths = tuple((style, "".join(_runs(cells == kind, side))) for kind, style in kinds)
+    kept = cells == Cell.KEPT
+    marked = {
+        "fixed": cells == Cell.FIXED,
+        "dropped": kept | (cells == Cell.DROPPED),
+        "kept": kept,
+    }  # each above those before
+    paths = tuple((style, "".join(_runs(bits))) for style, bits in marked.items())
     lines = [EDGE + index * side for index in range(len(cells) + 1)] if len(cells) <= MAX_GRID else []
     grid = "".join(f"M{EDGE} {at:.2f}H{SIDE}M{at:.2f} {EDGE}V{SIDE}" for at in lines)
     return Matrix(side, tuple(path for path in paths if path[1]), grid, *_numbers(len(cells), side))
 
 
-def _runs(marked: NDArray[np.bool_], side: float) -> Iterator[str]:
-    """A rectangle for each run of marked cells in a row."""
+def _runs(marked: NDArray[np.bool_]) -> Iterator[str]:
+    """A stroke for each run of marked cells in a row, in cells."""
     for row, bits in enumerate(marked):
         edges = np.flatnonzero(np.diff(np.r_[False, bits, False].astype(np.int8)))
-        for first, last in edges.reshape(-1, 2).tolist():
-            wide = (last - first) * side
-            yield f"M{EDGE + first * side:.2f} {EDGE + row * side:.2f}h{wide:.2f}v{side:.2f}h{-wide:.2f}Z"
+        yield from (f"M{first} {row}h{last - first}" for first, last in edges.reshape(-1, 2).tolist())
 
 
 def _numbers(count: int, side: float) -> tuple[tuple[Tick, ...], tuple[Tick, ...]]:

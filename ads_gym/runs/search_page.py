@@ -12,7 +12,7 @@ import numpy as np
 from ads_gym import files, limits
 from ads_gym.architecture import Architecture
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
-from ads_gym.evaluators.base import Metrics, Weights
+from ads_gym.evaluators.base import MAX_METRIC, Metrics, Weights
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.runs.comparison import masks_that_cost
 from ads_gym.runs.folder import Manifest, RunFolder
@@ -24,8 +24,10 @@ from ads_gym.runs.search_command import search_command, weights_of
 
 MAX_FACTS = 40  # of one heading
 MAX_SHOWN = 1_000  # characters of a value: an option may be of any length
-OF_THE_SEARCH = ("agent", "agent's options", "seed", "reward", "cost weight", "scope", "decision", "observation")
-OF_THE_SEARCH += ("environments",)
+OF_THE_SEARCH = (  # parts of an identity
+    *("agent", "agent's options", "seed", "reward", "cost weight", "scope"),
+    *("decision", "observation", "environments"),
+)
 
 
 def search_page(run: Path) -> Page:
@@ -56,9 +58,7 @@ def search_page(run: Path) -> Page:
         sparse=found.sparse,
         points=tuple(_points(found, agent)),
         lines=result.table,
-        curve=Curve(
-            [row.objective for row in scores.rows], [(line.name, line.objective) for line in result.table[:-1]]
-        ),
+        curve=_curve(found),
         snippets=tuple(_snippets(run, result.architecture)) if found.sparse.file_bytes else (),
         command=search_command(manifest, result),
         facts=tuple(_facts(found)),
@@ -193,6 +193,11 @@ def _place(metrics: Metrics) -> tuple[float, float]:
     return metrics.relative_macs, metrics.accuracy
 
 
+def _curve(found: FinishedSearch) -> Curve:
+    others = [(line.name, line.objective) for line in found.result.table[:-1] if abs(line.objective) <= MAX_METRIC]
+    return Curve([row.objective for row in found.scores.rows], others)
+
+
 def _random_keys(found: FinishedSearch) -> list[bytes]:
     """The random masks of the closing table: drawn again from the seed, they are the same."""
     architecture, seed = found.result.architecture, found.manifest.identity.get("seed")
@@ -266,7 +271,9 @@ def _facts(found: FinishedSearch) -> Iterator[Facts]:
     time = [("began", _date(manifest.began)), ("ended", _date(manifest.ended or "")), *_elapsed(manifest)]
     time += [("evaluating", f"{_duration(evaluating)}, {evaluating / len(rows):.3g} s for each network")]
     yield Facts("Time", time)
-    where = {name: identity.pop(name) for name in ("device", "torch", "cpu capability") if name in identity}
+    where: dict[str, Any] = {
+        name: identity.pop(name) for name in ("device", "torch", "cpu capability") if name in identity
+    }
     versions = {**where, **manifest.circumstances}
     yield Facts("Machine and versions", [(_text(name), _text(versions[name])) for name in list(versions)[:MAX_FACTS]])
     yield Facts("Digests", [(_text(name), _text(identity[name])) for name in list(identity)[:MAX_FACTS]])
