@@ -15,6 +15,7 @@ import pytest
 import torch
 from browser import CHROMIUM, Browser
 from commands import read_manifest, read_rows, run_here
+from marks import slow
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
@@ -513,7 +514,7 @@ OVERLAPS = """[...document.querySelectorAll('svg')].filter(s => ['x', 'y'].some(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 800, 1280])
+@pytest.mark.parametrize("width", [slow(320), 390, slow(800), 1280])
 @pytest.mark.parametrize("run", ["digits", "planted"])
 def test_a_browser_shows_it(place, browser, run, width, scheme):
     page = search_page(Path(run))
