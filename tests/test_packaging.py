@@ -75,7 +75,8 @@ def run(python, tmp_path):
 @pytest.mark.slow
 def test_what_is_in_the_wheel(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for path in (*(ROOT / "ads_gym").rglob("*.py"), *(ROOT / "ads_gym" / "weights").glob("digits.*")):
+    files = (*(ROOT / "ads_gym" / "weights").glob("digits.*"), *(ROOT / "ads_gym" / "runs" / "templates").iterdir())
+    for path in (*(ROOT / "ads_gym").rglob("*.py"), *files):
         assert str(path.relative_to(ROOT)) in names
     for path in (ROOT / "agents").glob("*.py"):
         assert f"ads_gym/agents/{path.name}" in names
@@ -103,6 +104,7 @@ def test_every_command_works_outside_the_clone(run, tmp_path):
     found = run("ads-gym", "search", "--evaluations", "4", "--device", "cpu", "--run", "r")
     assert "4 evaluations" in found and "its sparse network" in found
     assert "relative cost" in run("ads-gym", "show", "r")
+    assert "report.html" in run("ads-gym", "report", "r", "--device", "cpu")
     assert "TEST was read 2 times" in run("ads-gym", "retrain", "r", "--epochs", "1", "--seeds", "1", "--device", "cpu")
     code = "import ads_gym, torch; print(*ads_gym.load('r/best')(torch.zeros(1, 1, 8, 8)).shape)"
     assert run("python", "-c", code) == "1 10\n"

@@ -57,6 +57,7 @@ from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate, save
 from ads_gym.nets.training import fit
 from ads_gym.problem import make_problem
 from ads_gym.runs.folder import circumstances
+from ads_gym.runs.html_report import write_report
 from ads_gym.runs.retraining import retrain
 from ads_gym.supernet_training import SupernetSettings, spread, train_supernet
 from ads_gym.tasks import SupernetTask, Task, save_task
@@ -355,6 +356,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     ),
     "spread": lambda: call(spread, evaluator(), 1, 0, None),
     "retrain": lambda: call(retrain, "run", epochs=1, seeds=1, inherit=False, device="cpu", data_root=None, watch=None),
+    "write_report": lambda: call(write_report, "run", "report.html", latency=False, device="cpu"),
     "fit": lambda: call(fit, network(), images(), RECIPE, None, None),
     "repair": lambda: call(repair, sparse(), network(), IMAGES, ridge=1e-3, rows_per_unknown=2, seed=0),
     "Distillation": lambda: call(Distillation, 1, 4, 1e-3, 1, False, 0),

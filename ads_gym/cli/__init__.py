@@ -8,6 +8,7 @@ from io import TextIOWrapper
 
 from ads_gym.cli.app import PROGRAM_OPTIONS, app, one_line
 from ads_gym.cli.latency import latency
+from ads_gym.cli.report import report
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
 from ads_gym.cli.show import agents, show, tasks
@@ -18,6 +19,7 @@ __all__ = ["app", "main"]
 
 app.command()(search)
 app.command()(retrain)
+app.command()(report)
 app.command()(show)
 app.command()(latency)
 app.command()(throughput)

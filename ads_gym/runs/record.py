@@ -2,11 +2,16 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from ads_gym import files, limits
 from ads_gym.database import Schema
-from ads_gym.errors import DamagedFile
+from ads_gym.errors import AdsGymError, DamagedFile
 from ads_gym.evaluators.base import FIELD_TYPES, Metrics
 from ads_gym.evaluators.store import EVALUATIONS, EvaluationStore, column, insert_metrics
 from ads_gym.topology import Topology
@@ -88,6 +93,65 @@ class RunRecord(EvaluationStore):
                 "another evaluator's, or lack metrics. Restore it, or give another path."
             )
         return rows
+
+
+class ReadRecord(RunRecord):
+    """The record of a run that is over, which says by itself which evaluator's it is."""
+
+    def rows(self, topology: Topology) -> list[Row]:
+        """Return all evaluations of the run; errors as `history`, and where there is none."""
+        rows = self.history(self._fingerprint(), topology)
+        if not rows:
+            raise DamagedFile(f"the record of a run {self.path} is empty. Restore it, or give another path.")
+        return rows
+
+    def metrics(self) -> tuple[dict[bytes, Metrics], list[dict[bytes, Metrics]]]:
+        """Return all metrics by mask, of the run's evaluator and of each other one."""
+        by_fingerprint: dict[str, dict[bytes, Metrics]] = {self._fingerprint(): {}}
+        for fingerprint, mask, *values in self.database.rows(
+            f"SELECT fingerprint, mask, {', '.join(FIELD_TYPES)} FROM evaluations ORDER BY fingerprint, mask"
+        ):
+            by_fingerprint.setdefault(fingerprint, {})[mask] = Metrics(*values)
+        mine, *others = by_fingerprint.values()
+        return mine, others
+
+    def _fingerprint(self) -> str:
+        """Of the evaluator; `history` refuses a record with several."""
+        found = self.database.rows("SELECT fingerprint FROM history LIMIT 1")
+        return str(found[0][0]) if found else ""
+
+
+@contextmanager
+def read_record(path: Path) -> Iterator[ReadRecord]:
+    """The record of a run that is over, of which a copy is read: SQLite writes beside whatever it opens.
+
+    Args:
+        path: of the record, which no process writes.
+
+    Raises:
+        NotFound: there is none.
+        DamagedFile, StorageError: as `RunRecord`; both name the record, and not the copy.
+    """
+    with tempfile.TemporaryDirectory(prefix="ads-gym-") as folder:
+        copy = Path(folder) / path.name
+        _copy(path, copy)
+        log = path.with_name(f"{path.name}-wal")  # what a process that was killed has not put into the file yet
+        if files.exists(log):
+            _copy(log, copy.with_name(log.name))
+        try:
+            with ReadRecord(copy) as record:
+                yield record
+        except AdsGymError as error:
+            raise type(error)(str(error).replace(str(copy), str(path))) from error
+
+
+def _copy(path: Path, copy: Path) -> None:
+    with (
+        files.opened(path, RunRecord.schema.what, limits.MAX_TENSORS_BYTES) as source,
+        files.file_errors(copy, "written"),
+        copy.open("xb") as target,
+    ):
+        shutil.copyfileobj(source, target)
 
 
 def best_of(rows: Sequence[Row]) -> Row:

@@ -43,11 +43,24 @@ def test_a_full_disk_during_training(place, capsys, mounted, command):
     assert run_here(capsys, *command).code == 0
 
 
+def test_a_full_disk_leaves_the_report_that_stood_there(place, capsys, mounted):
+    disk = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    shutil.copytree(place / "real", disk / "real")
+    (disk / "real/report.html").write_text("an earlier one")
+    fill(disk, 8192)
+    before = contents(disk)
+    is_one_clear_line(run_here(capsys, "report", "mounted/real", "--no-latency"), ("report.html", "space"))
+    assert contents(disk) == before
+    (disk / "rest").unlink()
+    assert run_here(capsys, "report", "mounted/real", "--no-latency").code == 0
+
+
 READ_ONLY = {
     "search": changed(PLANTED, "--run", "mounted/new"),
     "search further": changed(REAL, "--run", "mounted/real", "--evaluations", 5),
     "train-supernet": changed(TRAIN, "--out", "mounted/new"),
     "retrain": ("retrain", "mounted/real", *RETRAIN[2:]),
+    "report": ("report", "mounted/real", "--no-latency"),
 }
 
 
@@ -60,3 +73,12 @@ def test_a_folder_that_cannot_be_written(place, capsys, mounted, case):
     before = contents(folder)
     is_one_clear_line(run_here(capsys, *READ_ONLY[case]), ("mounted",))
     assert contents(folder) == before
+
+
+def test_a_report_of_a_folder_that_cannot_be_written(place, capsys, mounted):
+    (place / "source").mkdir()
+    shutil.copytree(place / "real", place / "source" / "real")
+    folder = mounted("--bind", place / "source")
+    subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    assert run_here(capsys, "report", "mounted/real", "--no-latency", "--out", "elsewhere.html").code == 0
+    assert (place / "elsewhere.html").stat().st_size > 10_000

@@ -66,10 +66,26 @@ def test_an_npz_that_is_a_pickle(place, capsys):
 
 FURTHER = {"search": changed(PLANTED, "--evaluations", 12), "real": changed(REAL, "--evaluations", 5)}
 SHOW = ("show", "r/best.json")
+PAGE = ("report", "real", "--no-latency")
 NEW = changed(REAL, "--run", "new")
 WITH_STORE = changed(REAL, "--run", "new", "--store", "s.sqlite")
 FILES = {
     # what reads it, which file, how it is spoilt, what is said
+    "report's manifest": (PAGE, "real/manifest.json", junk, ("real/manifest.json",)),
+    "report's run": (PAGE, "real/manifest.json", lambda p: p.unlink(), ("real is no run folder", "manifest.json")),
+    "report's run, not over": (PAGE, "real/manifest.json", lambda p: edit(p, result=None), ("real is not over",)),
+    "report's record": (PAGE, "real/record.sqlite", junk, ("real/record.sqlite",)),
+    "report's record cut": (PAGE, "real/record.sqlite", cut, ("real/record.sqlite",)),
+    "report's record missing": (PAGE, "real/record.sqlite", lambda p: p.unlink(), ("real/record.sqlite",)),
+    "report's record another's": (PAGE, "real/record.sqlite", foreign_database, ("real/record.sqlite",)),
+    "report's record of another run": (
+        PAGE,
+        "real/record.sqlite",
+        lambda p: shutil.copy("r/record.sqlite", p),
+        ("real/record.sqlite", "damaged"),
+    ),
+    "report's weights": (PAGE, "real/best.safetensors", cut, ("real/best.safetensors",)),
+    "report's weights NaN": (PAGE, "real/best.safetensors", nan_weights, ("real/best.safetensors", "NaN")),
     "architecture junk": (SHOW, "r/best.json", junk, ("r/best.json",)),
     "architecture cut": (SHOW, "r/best.json", cut, ("r/best.json", "JSON")),
     "architecture foreign": (SHOW, "r/best.json", lambda p: p.write_text('{"a": 1}'), ("no architecture",)),

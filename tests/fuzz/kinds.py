@@ -30,10 +30,12 @@ from ads_gym.nets.sparse import SparseDenseNet, save
 from ads_gym.nets.tensorfile import load_weights, read_state_dict
 from ads_gym.nets.training import fit
 from ads_gym.runs.folder import RunFolder
+from ads_gym.runs.html_report import render
 from ads_gym.runs.record import RunRecord
 from ads_gym.runs.report import print_result
 from ads_gym.runs.result import SearchResult
 from ads_gym.runs.retraining import REPORT, Report, Retrained, Sources
+from ads_gym.runs.search_page import search_page
 from ads_gym.supernet_training import SupernetSettings, train_supernet
 from ads_gym.tasks import Task
 
@@ -106,6 +108,11 @@ def _record(place):
                 topology.mask(row.mask)
 
 
+def _page(place):
+    html = render(search_page(place / "run"))
+    assert html.count("<script") == 0 and len(html) < 2_000_000
+
+
 def _store(place):
     with EvaluationStore(place / "store") as store:
         for fingerprint, mask in store.database.rows("SELECT fingerprint, mask FROM evaluations"):
@@ -169,6 +176,8 @@ KINDS = {  # name -> (file, how it is spoilt, what reads it)
     "manifest": ("run/manifest.json", mutate.json_text, _manifest),
     "report": ("report.json", mutate.json_text, lambda place: REPORT.read(place / "report.json")),
     "record": ("run/record.sqlite", mutate.record, _record),
+    "page": ("run/manifest.json", mutate.json_text, _page),
+    "page's record": ("run/record.sqlite", mutate.record, _page),
     "store": ("store", mutate.database, _store),
     "policy": ("policy.json", mutate.json_text, _policy),
     "policy's weights": ("policy.safetensors", mutate.safetensors, _policy),

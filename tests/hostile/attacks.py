@@ -18,6 +18,7 @@ EVIL = "import pathlib; pathlib.Path(__file__).with_name('exploded').touch()\n"
 RUN, TASK = "run", "tasks/mine"
 RUN_FILES = ("manifest.json", "record.sqlite", "record.sqlite-wal", "record.sqlite-shm", "record.sqlite-journal")
 RUN_FILES += ("history.csv", "best.json", "best.safetensors", "policy.json", "policy.safetensors", ".lock")
+RUN_FILES += ("report.html",)
 RUN_FOLDERS = ("pictures", "tensorboard")
 TASK_FILES = ("task.json", "supernet.safetensors", ".lock")
 RETRAINED = ("report.json", "sparse-s0.json", "sparse-s0.safetensors", "dense-s0.safetensors", ".lock")

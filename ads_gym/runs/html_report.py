@@ -1,0 +1,142 @@
+"""Write the report of a run: one HTML file that needs nothing else, no script and no network."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ads_gym import __version__, files
+from ads_gym.records import checked
+from ads_gym.runs import charts
+from ads_gym.runs.folder import circumstances, now
+from ads_gym.runs.page import Page, Role, Stage
+from ads_gym.runs.search_page import search_page
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+NAME = "report.html"
+BATCHES = 1, 64  # images, for latency
+_SPACES = "\n" + charts.THIN_SPACE  # which do not count as printable
+
+
+@checked
+def write_report(run: str | Path, out: str | Path | None = None, *, latency: bool = True, device: str = "auto") -> Path:
+    """Write the report of a finished search.
+
+    Args:
+        run: its folder; nothing else in it is changed.
+        out: the file; None: report.html in the folder.
+        latency: whether to measure how long a batch takes on this machine.
+        device: on which: "auto", "cpu", "cuda".
+
+    Returns:
+        The full path of the file.
+
+    Raises:
+        NotFound: no run folder.
+        InvalidValue: a search that is not over, or latency that this machine has no memory for.
+        DamagedFile: files that cannot be used.
+        StorageError: no space or no permission; what stood there before still does.
+    """
+    folder = files.resolve(run)
+    target = folder / NAME if out is None else files.resolve(out)
+    if out is None:
+        files.check_no_link(target)
+    page = search_page(Path(run))
+    if latency and page.sparse.file_bytes is not None:
+        page = with_latency(page, device)
+    files.write_file(target, render(page))
+    return target
+
+
+def with_latency(page: Page, device: str = "auto", batches: Sequence[int] = BATCHES) -> Page:
+    """Return the page with what a batch takes on this machine, in the dense and in the sparse network.
+
+    Raises:
+        InvalidValue, DeviceUnavailable: as `measure_latency`.
+    """
+    from ads_gym.nets.latency import measure_latency
+
+    measured = tuple(measure_latency(page.architecture, batch, device=device) for batch in batches)
+    return replace(page, latency=measured, machine=_machine())
+
+
+def _machine() -> str:
+    import torch
+
+    here = circumstances()
+    threads = "1 CPU thread" if here["threads"] == 1 else f"{here['threads']} CPU threads"
+    return f"{here['machine']}, {threads}, torch {torch.__version__}"
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML. Every text in it is escaped; it says itself that nothing in it may run."""
+    repaired = [each for each in page.points if each.weights == "repaired" or each.role == Role.DENSE]
+    if len(repaired) == len(page.points) or len(repaired) < 2:  # there is nothing more to see
+        repaired = []
+    pictures: dict[str, Any] = {
+        "blocks": charts.blocks(page.architecture),
+        "distances": charts.kept_by_distance(page.architecture),
+        "accuracy": charts.accuracy_against_macs(page.points, page.measured) if page.points else None,
+        "repaired": charts.accuracy_against_macs(repaired, page.measured) if repaired else None,
+        "curve": charts.best_so_far(page.curve) if page.curve else None,
+    }
+    template = _environment().get_template("page.html")
+    return template.render(page=page, pictures=pictures, charts=charts, version=__version__, made=now())
+
+
+def _environment() -> "Environment":
+    from jinja2 import DictLoader, Environment, StrictUndefined
+
+    folder = resources.files("ads_gym.runs") / "templates"
+    sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "svg.html", "style.css")}
+    made = Environment(
+        loader=DictLoader(sources),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": charts.percent,
+        "size": _size,
+        "count": "{:,}".format,
+        "ms": _milliseconds,
+        "date": _date,
+    }
+    made.globals |= {"difference": _difference}
+    return made
+
+
+def _printable(value: object) -> object:
+    """A text without characters that steer what shows it: of direction, of control."""
+    if type(value) is not str or value.isprintable():  # markup of ours stays as it is
+        return value
+    return "".join(letter if letter.isprintable() or letter in _SPACES else repr(letter)[1:-1] for letter in value)
+
+
+def _date(text: str) -> str:
+    """ISO 8601 as people read it."""
+    return text.replace("T", " ", 1)
+
+
+def _size(count: int) -> str:
+    """Bytes."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}" if count < 999.5 * size else f"{count / size:,.0f} {unit}"
+    return f"{count} B"
+
+
+def _milliseconds(seconds: float) -> str:
+    """Three digits."""
+    value = seconds * 1e3
+    return f"{value:#.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _difference(stage: Stage, dense: Stage) -> str:
+    """Of accuracies, in points, with its sign."""
+    return f"{(stage.accuracy - dense.accuracy) * 100:+.1f}".replace("-", "\N{MINUS SIGN}")
