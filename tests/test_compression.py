@@ -47,7 +47,7 @@ def test_a_search_finds_no_worse_than_elimination(digits):
     plain, searched = (sparsify(model, *few, evaluations=count, **settings) for count in (0, 12))
     losses = [each.stages[-1].score.loss for each in (plain, searched)]
     assert losses[1] <= losses[0] + 1e-4 and searched.relative_macs <= 0.5
-    assert (plain.valid, plain.calibration) == (50, 150)
+    assert (plain.record.images.valid, plain.record.images.calibration) == (50, 150)
 
 
 def model_of_torchvision(classes=4):
@@ -77,7 +77,7 @@ def test_a_model_of_torchvision_without_labels():
         ({"images": torch.zeros(2, 3, 40, 40)}, "at least two images"),
         ({"labels": torch.full((9,), 7)}, "labels up to 7"),
         ({"labels": [1, 2]}, "9 images and 2 labels"),
-        ({"valid": torch.zeros(3, 3, 48, 48)}, r"\(3, 48, 48\)"),
+        ({"valid": torch.zeros(3, 3, 48, 48)}, r"valid images are \[3, 48, 48\], and the others"),
         ({"evaluations": -1}, "evaluations"),
         ({"device": "quantum"}, "device"),
         ({"agent": "nobody", "evaluations": 2}, "nobody"),
