@@ -32,6 +32,7 @@ from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.densenet import DenseNet, check_input
 from ads_gym.nets.distil import distil as distil_network
 from ads_gym.nets.from_torchvision import from_torchvision
+from ads_gym.nets.pace import measure_pace
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
 from ads_gym.nets.residual import elimination_order, kept_within
@@ -62,6 +63,7 @@ LARGE = 64  # pixels; of larger images fewer are taken, and no masks are evaluat
 LARGE_CALIBRATION = 128
 EVALUATIONS = 64
 CHUNK = 64  # images in one forward pass
+BATCH = Distillation().batch_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,31 +96,23 @@ class Compressed:
         return self.stages[-1].parameters
 
     def __str__(self) -> str:
-        return "\n".join(summary(self.record))
+        first, last = self.stages[0], self.stages[-1]
+        lines = [f"{self.relative_macs:.1%} of the MACs, {last.parameters:,} of {first.parameters:,} parameters"]
+        lines += [f"{each.name:<10}{self.measured} {each.valid.accuracy:.4f}" for each in self.stages]
+        return "\n".join([*lines, *self.notes()])
 
-
-def summary(record: SparsifyRecord) -> list[str]:
-    """What a run of `sparsify` came to, in lines."""
-    first, last, images = record.stages[0], record.stages[-1], record.images
-    lines = [f"{last.macs / first.macs:.1%} of the MACs, {last.parameters:,} of {first.parameters:,} parameters"]
-    lines += [f"{each.name:<10}{record.measured} {each.valid.accuracy:.4f}" for each in record.stages]
-    if record.test is not None:
-        found = record.test
-        lines.append(
-            f"test      {found.measured} {found.sparse.accuracy:.4f} (dense {found.dense.accuracy:.4f}), "
-            f"{found.images:,} images"
-        )
-    if images.divided:
-        reads_high = (
-            "; if the model was trained on them, its accuracy reads too high" if record.measured == "accuracy" else ""
-        )
-        lines.append(
-            f"The {images.valid:,} validation images are a quarter of the given ones{reads_high}; "
-            f"{images.calibration:,} others are those from which weights were solved."
-        )
-    else:
-        lines.append(f"{images.valid:,} validation images; weights were solved from {images.calibration:,} others.")
-    return lines
+    def notes(self) -> list[str]:
+        """What is to be known of the scores, in sentences."""
+        images, test, told = self.record.images, self.record.test, []
+        if test is not None:
+            told.append(
+                f"On the {test.images:,} test images, read once: {test.measured} {test.sparse.accuracy:.4f}, and "
+                f"{test.dense.accuracy:.4f} of the dense network."
+            )
+        if images.divided:
+            reads = "; accuracy reads too high if the model was trained on them" if self.measured == "accuracy" else ""
+            told.append(f"The {images.valid:,} validation images are a quarter of the given ones{reads}.")
+        return [*told, f"Weights were solved from {images.calibration:,} other images."]
 
 
 @checked
@@ -183,7 +177,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     folder = None if run is None else resolve(run)
     with opened_steps(folder, _record(subject, settings, agent, type(model).__name__, folder)) as steps:
         if steps.record.ended is None:
-            lines.say(f"about {duration(_expected_seconds(subject, settings))} on {where}")
+            lines.say(f"{_told(steps.record)}: about {duration(_expected_seconds(subject, steps.record))} on {where}")
         _measure_dense(subject, steps, lines)
         architecture = steps.architecture()
         if architecture is None:
@@ -381,8 +375,24 @@ def _read_test(network: SparseDenseNet, subject: Subject, steps: Steps) -> None:
         steps.note(test=Test(len(subject.test), digest, subject.test_measured, dense, sparse))
 
 
-def _expected_seconds(subject: Subject, settings: Settings) -> float:
-    return 0.0
+def _expected_seconds(subject: Subject, record: SparsifyRecord) -> float:
+    """A rough guess of what is still to do."""
+    pace, count = measure_pace(subject.supernet, subject.calibration), len(subject.calibration)
+    scoring = len(subject.valid) * pace.image
+    left = 0.0 if subject.test is None else 2 * len(subject.test) * pace.image
+    if record.architecture is None:
+        left += pace.choosing(count) + record.settings.evaluations * (scoring + pace.repairing(count) / 2)
+    if record.stage("repaired") is None:
+        left += pace.repairing(count) + 3 * scoring
+    return left + pace.distilling(record.settings.distil, min(count, BATCH)) + scoring
+
+
+def _told(record: SparsifyRecord) -> str:
+    """Where a run is, for its first line."""
+    images = f"{record.model}, {record.images.calibration:,} + {record.images.valid:,} images"
+    if record.stages:
+        return f"going on after {record.stages[-1].name if record.architecture else 'dense'}, {images}"
+    return images
 
 
 def _say(stage: Stage, subject: Subject, lines: StepLines) -> None:

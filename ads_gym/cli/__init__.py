@@ -11,6 +11,7 @@ from ads_gym.cli.latency import latency
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
 from ads_gym.cli.show import agents, show, tasks
+from ads_gym.cli.sparsify import sparsify
 from ads_gym.cli.throughput import throughput
 from ads_gym.cli.train_supernet import train_supernet
 
@@ -18,6 +19,7 @@ __all__ = ["app", "main"]
 
 app.command()(search)
 app.command()(retrain)
+app.command()(sparsify)
 app.command()(show)
 app.command()(latency)
 app.command()(throughput)

@@ -218,7 +218,7 @@ def _widths(state: Mapping[str, Tensor]) -> _Widths | None:
     growth, between = layer.shape[:2]
     if not growth or between % growth:
         return None
-    return _Widths(growth, between, *stem.shape[:2], classifier.shape[0])
+    return _Widths(growth, between, stem.shape[0], stem.shape[1], classifier.shape[0])
 
 
 def _part_advice(state: Mapping[str, Tensor]) -> str:
