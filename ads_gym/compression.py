@@ -39,7 +39,7 @@ from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import Score, check_images, measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
 from ads_gym.problem import macs_limit, problem_of
-from ads_gym.records import Seed, checked
+from ads_gym.records import Seed, checked, to_values
 from ads_gym.runs.code_digest import source_digest
 from ads_gym.runs.folder import circumstances, now
 from ads_gym.runs.identity import code_parts
@@ -49,12 +49,12 @@ from ads_gym.runs.sparsify_folder import BEST, Steps, opened_steps
 from ads_gym.runs.sparsify_record import (
     Images,
     Measured,
+    OnTest,
     Scores,
     Settings,
     SparsifyRecord,
     Stage,
     StageName,
-    Test,
 )
 from ads_gym.runs.step_lines import StepLines
 
@@ -247,7 +247,7 @@ def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder
     """The record of a run that begins; what is not kept needs no digest of the code."""
     weights = [tensor.flatten().float() for tensor in subject.supernet.state_dict().values()]
     identity: dict[str, Any] = {
-        "network": subject.supernet.config.to_dict(),
+        "network": to_values(subject.supernet.config),
         "weights": digest_of(torch.cat(weights)),
         "images": digest_of(subject.calibration),
         "validation images": digest_of(subject.valid.images, subject.valid.labels),
@@ -372,7 +372,7 @@ def _read_test(network: SparseDenseNet, subject: Subject, steps: Steps) -> None:
     known = steps.record.test
     if known is None or known.digest != digest:
         dense, sparse = (_scores(measure(each, subject.test, CHUNK)) for each in (subject.supernet, network))
-        steps.note(test=Test(len(subject.test), digest, subject.test_measured, dense, sparse))
+        steps.note(test=OnTest(len(subject.test), digest, subject.test_measured, dense, sparse))
 
 
 def _expected_seconds(subject: Subject, record: SparsifyRecord) -> float:

@@ -27,7 +27,7 @@ class Pace(NamedTuple):
 
     def choosing(self, images: int) -> float:
         """Seconds that elimination takes."""
-        return 3 * images * self.image + self.solving / 2
+        return 3 * images * self.image + self.solving / 10
 
     def repairing(self, images: int) -> float:
         """Seconds that a repair takes."""
@@ -40,7 +40,7 @@ class Pace(NamedTuple):
 
 @torch.no_grad()
 def measure_pace(network: nn.Module, images: Tensor) -> Pace:
-    """Time a network and a product of matrices, each twice.
+    """Time a network and a product of matrices, each three times.
 
     Args:
         network: dense, in eval mode.
@@ -49,8 +49,8 @@ def measure_pace(network: nn.Module, images: Tensor) -> Pace:
     device, some = images.device, images[:IMAGES]
     square = torch.ones(SIZE, SIZE, dtype=torch.float64, device=device)
     with isolated(device):
-        image = min(_seconds(lambda: network(some), device) for _ in range(2)) / len(some)
-        product = min(_seconds(lambda: square @ square, device) for _ in range(2)) / SIZE**3
+        image = min(_seconds(lambda: network(some), device) for _ in range(3)) / len(some)
+        product = min(_seconds(lambda: square @ square, device) for _ in range(3)) / SIZE**3
     unknowns = sum(module.weight[0].numel() ** 3 for module in network.modules() if isinstance(module, nn.Conv2d))
     factors = MANY_FACTORS if count_folds(len(images)) > 1 else FEW_FACTORS
     return Pace(image, (ROWS_PER_UNKNOWN + factors / 3) * unknowns * product)

@@ -66,7 +66,7 @@ class Stage:
 
 
 @record
-class Test:
+class OnTest:
     """The dense and the final network on the test images, which were read once for each."""
 
     images: Count
@@ -92,7 +92,7 @@ class SparsifyRecord:
     architecture: ArchitectureRecord | None = None  # None: it is not chosen yet
     choosing_seconds: Number | None = None
     stages: Annotated[tuple[Stage, ...], Field(max_length=4), FailFast()] = ()  # in order
-    test: Test | None = None
+    test: OnTest | None = None
     files: Annotated[dict[Text, Digest], Field(max_length=8)] = Field(default_factory=dict)  # SHA-256, by name
 
     def stage(self, name: StageName) -> Stage | None:
