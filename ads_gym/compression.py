@@ -31,7 +31,7 @@ from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.densenet import DenseNet, check_input
 from ads_gym.nets.distil import distil as distil_network
-from ads_gym.nets.from_torchvision import from_torchvision
+from ads_gym.nets.from_torchvision import from_torchvision, unwrapped
 from ads_gym.nets.pace import measure_pace
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
@@ -175,7 +175,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     settings = Settings(max_macs, count, find_agent(agent).name if count else None, distil, seed, where.type)
     macs_limit(CostTable(subject.supernet.config), max_macs)  # before anything is written
     folder = None if run is None else resolve(run)
-    with opened_steps(folder, _record(subject, settings, agent, type(model).__name__, folder)) as steps:
+    with opened_steps(folder, _record(subject, settings, agent, type(unwrapped(model)).__name__, folder)) as steps:
         if steps.record.ended is None:
             lines.say(f"{_told(steps.record)}: about {duration(_expected_seconds(subject, steps.record))} on {where}")
         _measure_dense(subject, steps, lines)

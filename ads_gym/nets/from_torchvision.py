@@ -43,7 +43,7 @@ def from_torchvision(model: InstanceOf[nn.Module], image_size: tuple[int, int] =
         InvalidValue: another model: the message says what differs.
         DamagedFile: weights that are no numbers.
     """
-    model = _unwrapped(model)
+    model = unwrapped(model)
     told = f"this {type(model).__name__}"
     state = plain_names(model.state_dict())
     _check_model(model, state)
@@ -159,12 +159,12 @@ def _hooks(module: nn.Module) -> dict[str, Any]:
     return {kind: found for kind in kinds if isinstance(found := getattr(module, kind, None), dict)}
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside `DataParallel` and `torch.compile`."""
     for name in ("module", "_orig_mod"):
         inner = getattr(model, name, None)
         if isinstance(inner, nn.Module):
-            return _unwrapped(inner)
+            return unwrapped(inner)
     return model
 
 
