@@ -93,9 +93,7 @@ def test_all_the_ways_in_which_weights_are_saved(run, tmp_path, name, pack, said
     assert said in done.err.splitlines()[0]
     expected = run("mine.pth", "--images", "photos", *SMALL, "--run", "plain")
     assert expected.code == 0
-    weights = [
-        json.loads((tmp_path / each / "sparsify.json").read_text())["identity"]["weights"] for each in ("r", "plain")
-    ]
+    weights = [read_record(tmp_path / each).identity["weights"] for each in ("r", "plain")]
     assert (weights[0] == weights[1]) == (name != "f.pt")
 
 
@@ -146,7 +144,7 @@ def splits(folder):
         (None, ("mine.pth", "--max-macs", 0.5), "only the chain"),
         (None, ("mine.pth", "--valid", "nowhere"), "no folder of images"),
         (lambda p: photos(p / "other", ("ant", "cat")), ("mine.pth", "--test", "other"), "class folders ant, cat"),
-        (lambda p: (p / "full").write_text(""), ("mine.pth", "--run", "full"), "is a file"),
+        (lambda p: (p / "full").write_text(""), ("mine.pth", "--run", "full"), "full cannot be written"),
     ],
     ids=str,
 )

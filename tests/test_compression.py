@@ -161,7 +161,7 @@ def with_classifier(head):
         ({"images": IMAGES[:1]}, "at least two images"),
         ({"images": []}, "empty"),
         ({"images": endless()}, "NaN or infinite"),
-        ({"images": ["a", "b", "c"]}, "got 'a'"),
+        ({"images": ["a", "b", "c"]}, "got '[abc]'"),
         ({"images": IMAGES / 0}, "NaN or infinite"),
         ({"images": {"train": IMAGES, "vaild": IMAGES}}, "Did you mean 'valid'"),
         ({"images": {"valid": IMAGES}}, "need 'train'"),
