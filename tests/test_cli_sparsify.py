@@ -159,6 +159,7 @@ def test_what_cannot_be_used_is_one_line(run, tmp_path, change, arguments, says)
 
 def test_published_weights_that_cannot_be_downloaded(run, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr("urllib.request._opener", None)  # which keeps the proxies that it was made with
     for name in ("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
     done = run("densenet121", "--images", "photos")

@@ -32,7 +32,7 @@ labels = torch.arange(60) % 4
 torch.seed()
 test = images[:9], labels[:9]
 loader = DataLoader(TensorDataset(images, labels), batch_size=16, shuffle=True)
-made = ads_gym.sparsify(model, loader, max_macs=0.96, evaluations=60, distil=80, test=test, run="run")
+made = ads_gym.sparsify(model, loader, max_macs=0.96, evaluations=12, distil=30, test=test, run="run")
 print(made)
 """
 STEPS = {  # what is on stderr or disk when a step has begun
@@ -62,7 +62,7 @@ def start(folder, code=RUN):
 
 
 def finish(process):
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=900)
     assert process.returncode == 0
     return out
 
@@ -73,7 +73,7 @@ def told(folder):
 
 def kill_once(process, folder, said, seconds=0.0):
     """Kill as soon as something was said, and some time later."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while said not in told(folder):
         assert process.poll() is None and time.monotonic() < deadline, told(folder)
         time.sleep(0.001)
@@ -111,7 +111,7 @@ def test_a_kill_in_a_step_changes_nothing(whole, tmp_path, step):
 @pytest.mark.slow
 def test_many_kills_at_any_moment(whole, tmp_path):
     """A step that takes longer than the time to the next kill is never done, so that time grows."""
-    for number in range(8):
+    for number in range(6):
         kill_once(start(tmp_path), tmp_path, "images: about", 0.3 * number)
         if "distilled" in told(tmp_path):
             break

@@ -90,7 +90,9 @@ def _check_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise InvalidValue(f"{told} has weights on the device 'meta', which holds none: load them first.")
     head = getattr(model, "classifier", None)
     if _FIRST in state and not isinstance(head, nn.Linear):
-        raise InvalidValue(f"the classifier of {told} is {shown(head)}, and should be one Linear: {ADVICE}.")
+        raise InvalidValue(
+            f"the classifier of {told} is of type {type(head).__name__}, and should be one Linear: {ADVICE}."
+        )
     if hooked := [name or "the model" for name, part in model.named_modules() if any(_hooks(part).values())]:
         warnings.warn(
             f"hooks of {told} ({', '.join(hooked[:3])}{', ...' * (len(hooked) > 3)}) are not called, and the copy has "
