@@ -228,10 +228,16 @@ def find_architecture(path: str | Path) -> Path:
 
     Args:
         path: that file; a saved network, by the file of its weights or without an ending; or a run folder.
+
+    Raises:
+        InvalidValue: the folder of a run of `sparsify` that is not over.
     """
     file = resolve(path)
     if is_folder(file):
-        return file / "best.json"
+        best = file / "best.json"
+        if exists(file / "sparsify.json") and not exists(best):
+            raise InvalidValue(f"the run in {file} is not over: make the same call again, and it goes on.")
+        return best
     if file.suffix == ".safetensors":
         return file.with_suffix(".json")
     return file if file.suffix == ".json" or exists(file) else file.with_name(file.name + ".json")

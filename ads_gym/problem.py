@@ -224,6 +224,21 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     )
 
 
+def problem_of(evaluator: BaseEvaluator, reward: str | Reward, max_macs: float | None) -> Problem:
+    """Make the problem of an evaluator that belongs to no task: no cost weight, nothing stored.
+
+    Args:
+        evaluator: computes metrics of masks.
+        reward: see `make_problem`.
+        max_macs: see `make_problem`.
+
+    Raises:
+        InvalidValue, UnknownName: a reward or limit that cannot be used.
+    """
+    cost = CostTable(evaluator.config, evaluator.topology.scope)
+    return Problem(cost, macs_limit(cost, max_macs), evaluator, Objective(find_reward(reward), 0.0, evaluator))
+
+
 def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
     """Return the most MACs whose share of the dense MACs is within `max_macs`; None for no limit.
 

@@ -86,7 +86,8 @@ def manifest(folder):
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("search",), ("retrain",), ("report",), ("show",), ("tasks",), ("agents",), ("train-supernet",)]
+    "command",
+    [(), *((name,) for name in ("search", "retrain", "sparsify", "report", "show", "tasks", "agents", "train-supernet"))],
 )
 def test_each_command_has_help(run, command):
     done = run(*command, "--help")

@@ -47,7 +47,7 @@ def test_a_search_finds_no_worse_than_elimination(digits):
     plain, searched = (sparsify(model, *few, evaluations=count, **settings) for count in (0, 12))
     losses = [each.stages[-1].score.loss for each in (plain, searched)]
     assert losses[1] <= losses[0] + 1e-4 and searched.relative_macs <= 0.5
-    assert (plain.valid, plain.calibration) == (50, 150)
+    assert (plain.record.images.valid, plain.record.images.calibration) == (50, 150)
 
 
 def model_of_torchvision(classes=4):
@@ -67,6 +67,133 @@ def test_a_model_of_torchvision_without_labels():
     assert model.training
 
 
+def untouched(model):
+    """What must be the same before and after."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    flags = [(part.training, *(each.requires_grad for each in part.parameters(False))) for part in model.modules()]
+    return state, flags, [tensor.dtype for tensor in state.values()]
+
+
+FEW = {"max_macs": 0.97, "evaluations": 0, "distil": 0, "progress": False}
+IMAGES = torch.randn(16, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+
+
+def frozen(model):
+    for parameter in model.features.parameters():
+        parameter.requires_grad_(False)
+    model.features.denseblock1.eval()
+    return model
+
+
+@pytest.mark.parametrize(
+    "wrap", [frozen, nn.DataParallel, torch.compile, lambda m: m.half(), lambda m: m.bfloat16(), lambda m: m.double()]
+)
+def test_the_callers_model_is_not_changed(wrap):
+    model = wrap(model_of_torchvision().train())
+    before = untouched(model)
+    made = sparsify(model, IMAGES, **FEW)
+    after = untouched(model)
+    assert before[1:] == after[1:] and all(torch.equal(tensor, after[0][name]) for name, tensor in before[0].items())
+    assert all(p.device.type == "cpu" and p.dtype is torch.float32 for p in made.network.parameters())
+    assert made.record.model == "DenseNet"
+
+
+def test_hooks_are_neither_called_nor_copied_and_that_is_said():
+    model, calls = model_of_torchvision(), []
+    model.features.register_forward_hook(lambda *_: calls.append(1))
+    model.register_forward_pre_hook(lambda *_: calls.append(2))
+    with pytest.warns(UserWarning, match=r"hooks of this DenseNet \(the model, features\) are not called"):
+        made = sparsify(model, IMAGES, **FEW)
+    assert not calls and not any(part._forward_hooks for part in made.network.modules())
+    model.eval()(IMAGES[:2])
+    assert calls == [2, 1]
+
+
+def test_splits_and_what_is_said_of_them():
+    model = model_of_torchvision()
+    labels = torch.arange(16) % 4
+    made = sparsify(model, {"train": IMAGES, "valid": (IMAGES[:5], labels[:5]), "test": IMAGES[:3]}, **FEW)
+    images, test = made.record.images, made.record.test
+    assert (images.calibration, images.valid, images.test, images.divided) == (16, 5, 3, False)
+    assert (made.measured, test.measured, test.images, test.dense.accuracy) == ("accuracy", "agreement", 3, 1)
+    assert "quarter" not in str(made) and "3 test images, read once: agreement" in str(made)
+    assert "quarter of the given ones; accuracy reads too high" in str(sparsify(model, IMAGES, labels, **FEW))
+    assert "quarter of the given ones." in str(sparsify(model, IMAGES, **FEW))
+
+
+def test_progress_is_lines_on_stderr_or_nothing(capsys):
+    sparsify(model_of_torchvision(), IMAGES, **FEW | {"progress": True, "distil": 2})
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("DenseNet,", "dense", "choosing", "inherited", "repaired", "distilled")
+    ]
+    assert "12 + 4 images: about 0:" in lines[0] and "agreement" in lines[-1]
+    sparsify(model_of_torchvision(), IMAGES, **FEW)
+    assert capsys.readouterr() == ("", "")
+
+
+def endless():
+    while True:
+        yield IMAGES[0] / 0
+
+
+def with_weight(value):
+    model = model_of_torchvision()
+    model.features.conv0.weight.data[0, 0, 0, 0] = value
+    return model
+
+
+def with_classifier(head):
+    model = model_of_torchvision()
+    model.classifier = head
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": with_classifier(nn.Identity())}, "classifier of this DenseNet is of type Identity"),
+        ({"model": with_classifier(nn.Linear(22, 1))}, "classes"),
+        ({"model": with_weight(float("nan"))}, "no numbers"),
+        ({"model": nn.Sequential(model_of_torchvision())}, "Its part '0' seems to be one: give that"),
+        ({"model": model_of_torchvision().to("meta")}, "meta"),
+        ({"images": torch.zeros(9, 3, 1, 1)}, "too small"),
+        ({"images": IMAGES[:1]}, "at least two images"),
+        ({"images": []}, "empty"),
+        ({"images": endless()}, "NaN or infinite"),
+        ({"images": ["a", "b", "c"]}, "got '[abc]'"),
+        ({"images": IMAGES / 0}, "NaN or infinite"),
+        ({"images": {"train": IMAGES, "vaild": IMAGES}}, "Did you mean 'valid'"),
+        ({"images": {"valid": IMAGES}}, "need 'train'"),
+        ({"images": {"train": IMAGES, "test": IMAGES}, "test": IMAGES}, "given twice"),
+        ({"images": {"train": IMAGES}, "labels": [1] * 16}, "stand in it"),
+        ({"images": "nowhere"}, "transform=weights"),
+        ({"images": "nowhere", "transform": lambda x: x}, "no folder of images"),
+        ({"labels": torch.rand(16, 4)}, "one for each image"),
+        ({"labels": torch.rand(16)}, "whole numbers"),
+        ({"labels": torch.full((16,), -1)}, "counted from 0"),
+        ({"labels": torch.zeros(16, dtype=torch.int64), "classes": (9,)}, "from 0 to 3"),
+        ({"labels": torch.arange(16) % 3, "classes": (0, 1)}, "3 classes of images, and 2"),
+        ({"test": IMAGES[:, :2]}, "test images are"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_leaves_no_folder(tmp_path, change, says):
+    given = {"model": model_of_torchvision(), "images": IMAGES, "run": tmp_path / "run"} | FEW
+    with pytest.raises(ads_gym.AdsGymError, match=says):
+        sparsify(**given | change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_the_networks_classes():
+    labels = torch.arange(16) % 2
+    model = model_of_torchvision()
+    by_rows = sparsify(model, IMAGES, labels, classes=[3, 1], **FEW)
+    plain = sparsify(model, IMAGES, torch.tensor([3, 1])[labels], **FEW)
+    assert [stage.valid for stage in by_rows.stages] == [stage.valid for stage in plain.stages]
+    assert by_rows.stages[0].valid != sparsify(model, IMAGES, labels, **FEW).stages[0].valid
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -77,7 +204,7 @@ def test_a_model_of_torchvision_without_labels():
         ({"images": torch.zeros(2, 3, 40, 40)}, "at least two images"),
         ({"labels": torch.full((9,), 7)}, "labels up to 7"),
         ({"labels": [1, 2]}, "9 images and 2 labels"),
-        ({"valid": torch.zeros(3, 3, 48, 48)}, r"\(3, 48, 48\)"),
+        ({"valid": torch.zeros(3, 3, 48, 48)}, r"valid images are \[3, 48, 48\], and the others"),
         ({"evaluations": -1}, "evaluations"),
         ({"device": "quantum"}, "device"),
         ({"agent": "nobody", "evaluations": 2}, "nobody"),

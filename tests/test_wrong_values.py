@@ -367,6 +367,8 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         IMAGES,
         torch.zeros(4, dtype=torch.int64),
         valid=IMAGES,
+        test=IMAGES,
+        classes=None,
         transform=None,
         max_macs=0.99,
         evaluations=0,

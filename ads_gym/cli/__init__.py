@@ -12,6 +12,7 @@ from ads_gym.cli.report import report
 from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
 from ads_gym.cli.show import agents, show, tasks
+from ads_gym.cli.sparsify import sparsify
 from ads_gym.cli.throughput import throughput
 from ads_gym.cli.train_supernet import train_supernet
 
@@ -19,6 +20,7 @@ __all__ = ["app", "main"]
 
 app.command()(search)
 app.command()(retrain)
+app.command()(sparsify)
 app.command()(report)
 app.command()(show)
 app.command()(latency)

@@ -6,9 +6,9 @@ which has the number of files and names the first.
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ads_gym.data.images import resize
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, StorageError
-from ads_gym.files import file_errors, opened
+from ads_gym.files import file_errors, is_folder, opened
 from ads_gym.imports import import_package
 from ads_gym.limits import MAX_DATA_MEMORY, MAX_IMAGE_BYTES, MAX_PIXELS, check_memory
 
@@ -55,6 +55,14 @@ def class_folders(path: Path) -> list[Path]:
     return folders
 
 
+class FolderFiles(NamedTuple):
+    """The image files in a folder."""
+
+    files: list[Path]  # class by class, sorted
+    labels: list[int]  # the class of each; none where the folder has no classes
+    classes: tuple[str, ...]  # names, sorted
+
+
 def read_image_folder(path: Path, size: int | None) -> tuple[Tensor, Any]:
     """Images uint8 [n, 3, h, w] and labels int64 [n], class by class, in the order of the sorted paths.
 
@@ -64,14 +72,57 @@ def read_image_folder(path: Path, size: int | None) -> tuple[Tensor, Any]:
         StorageError: a file or folder that may not be read.
     """
     found: Warnings = {}
+    listed = _class_files(path, found)
+    images = torch.cat(list(_same_size(listed.files, size, found)))
+    _warn(path, found)
+    return images, np.array(listed.labels)
+
+
+def image_files(path: Path) -> FolderFiles:
+    """The image files of a folder of class folders; or of a folder of images, which has no classes.
+
+    Raises:
+        NotFound, StorageError: no such folder, or one that may not be read.
+        InvalidValue: no images, fewer than two classes, or folders of splits.
+    """
+    if not is_folder(path):
+        raise NotFound(f"there is no folder of images {path}.")
+    found: Warnings = {}
+    with file_errors(path):
+        has_folders = any(entry.is_dir() and not _is_hidden(entry.name) for entry in path.iterdir())
+    listed = _class_files(path, found) if has_folders else FolderFiles(list(_image_files(path, found)), [], ())
+    if not listed.files:
+        raise InvalidValue(f"{path} has no images in it, and no folders of images.")
+    _warn(path, found)
+    return listed
+
+
+def read_image_files(path: Path, files: Iterable[Path]) -> Iterator[Tensor]:
+    """Images uint8 [1, 3, h, w], each of its own size; errors as `read_image_folder`.
+
+    Args:
+        path: of the folder, for warnings.
+        files: in it.
+    """
+    found: Warnings = {}
+    for file in files:
+        yield _read_image(file, found)
+    _warn(path, found)
+
+
+def _class_files(path: Path, found: Warnings) -> FolderFiles:
     folders = class_folders(path)
     files = [list(_image_files(folder, found)) for folder in folders]
     if empty := [folder.name for folder, inside in zip(folders, files, strict=True) if not inside]:
         raise InvalidValue(f"{path} has no images for the classes {', '.join(empty)}: remove or fill these folders.")
-    images = torch.cat(list(_same_size([file for inside in files for file in inside], size, found)))
+    labels = [label for label, inside in enumerate(files) for _ in inside]
+    names = tuple(folder.name for folder in folders)
+    return FolderFiles([file for inside in files for file in inside], labels, names)
+
+
+def _warn(path: Path, found: Warnings) -> None:
     for told, which in found.items():
-        warnings.warn(f"{path}: {len(which)} {told}. The first is {which[0]}.", stacklevel=2)
-    return images, np.repeat(np.arange(len(files)), [len(inside) for inside in files])
+        warnings.warn(f"{path}: {len(which)} {told}. The first is {which[0]}.", stacklevel=3)
 
 
 def _is_hidden(name: str) -> bool:

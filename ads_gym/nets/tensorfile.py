@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import FailFast, Field
@@ -100,6 +100,39 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         NotFound, StorageError: no such file, or one that may not be read.
         DamagedFile: anything else, or more than tensors; nothing in it was run.
     """
+    return _state_of(_read_saved(path), path)
+
+
+class Checkpoint(NamedTuple):
+    """The weights in a file that a training wrote."""
+
+    state: dict[str, Tensor]
+    entry: str | None  # under which the file has them, beside other things; None: it holds nothing else
+
+
+ENTRIES = ("state_dict", "model_state_dict", "model", "net", "network", "model_ema", "ema", "weights")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The weights in a user's own file: as `read_state_dict`, or an entry of a dict beside epochs and optimizers.
+
+    Raises:
+        NotFound, StorageError, DamagedFile: as `read_state_dict`.
+    """
+    saved = _read_saved(path)
+    if isinstance(saved, dict):
+        for entry in ENTRIES:
+            if isinstance(saved.get(entry), dict) and saved[entry]:
+                return Checkpoint(_state_of(saved[entry], path), entry)
+    return Checkpoint(_state_of(saved, path), None)
+
+
+def _read_saved(path: Path) -> Any:
+    """What a file of tensors holds: tensors and plain values, on the CPU.
+
+    Raises:
+        NotFound, StorageError, DamagedFile: as `read_state_dict`.
+    """
     with opened(path, "weights file", MAX_TENSORS_BYTES) as file, file_errors(path):
         size = os.fstat(file.fileno()).st_size
         check_memory(f"reading the weights file {path}", 2 * size)
@@ -110,17 +143,26 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's doubts about a foreign pickle, before it refuses it
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError, ... on bad bytes
         raise DamagedFile(
-            f"{path} is damaged, or holds more than tensors and plain values, and was not used."
+            f"{path} is damaged, or holds more than tensors and plain values, and was not used: give what "
+            "torch.save(model.state_dict(), path) writes."
         ) from error
-    if not isinstance(state, dict) or not all(
+
+
+def _state_of(saved: Any, path: Path) -> dict[str, Tensor]:
+    """What was saved, if it is a state dict.
+
+    Raises:
+        DamagedFile: it is none.
+    """
+    if not isinstance(saved, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided
-        for name, tensor in state.items()
+        for name, tensor in saved.items()
     ):
-        raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(state).__name__}.")
-    return dict(state)
+        raise DamagedFile(f"{path} should hold a state dict (names and tensors), got {type(saved).__name__}.")
+    return dict(saved)
 
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile

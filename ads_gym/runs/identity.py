@@ -25,6 +25,9 @@ DIGESTS = {  # whose values say nothing to people
     "data",
     "settings",
     "evaluator",
+    "images",
+    "validation images",
+    "code",
     "agent's code",
     "reward's code",
     "code that options name",
@@ -93,8 +96,8 @@ def identify(
     parts: dict[str, Any] = dict(provenance(problem.evaluator))
     parts |= {"scope": str(problem.topology.scope), "cost weight": problem.objective.weight}
     parts["limit in MACs"] = problem.macs_limit
-    parts |= _code("reward", problem.objective.function, reward, unnamed)
-    parts |= _code("agent", player.make, agent, unnamed)
+    parts |= code_parts("reward", problem.objective.function, reward, unnamed)
+    parts |= code_parts("agent", player.make, agent, unnamed)
     parts["agent's options"] = _plain(options)
     if code := [source_digest(value) for value in _callables(options)]:
         parts["code that options name"] = code
@@ -105,8 +108,15 @@ def identify(
     return Identity(parts | {"seed": seed}, unnamed)
 
 
-def _code(what: str, value: Callable[..., Any], given: object, unnamed: dict[str, str]) -> dict[str, Any]:
-    """Name and source of a class or function that was given by a name, or as it is."""
+def code_parts(what: str, value: Callable[..., Any], given: object, unnamed: dict[str, str]) -> dict[str, Any]:
+    """Name and source of a class or function that was given by a name, or as it is.
+
+    Args:
+        what: it is, for the parts' names: "agent".
+        value: the class or function.
+        given: its name, or itself.
+        unnamed: gets an entry where no name stands for it in another process.
+    """
     name = given if isinstance(given, str) else stable_name(value)
     if name is None:
         name = unnamed[what] = object_name(value)

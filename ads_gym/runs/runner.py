@@ -40,9 +40,9 @@ from ads_gym.runs.report import draw_pictures
 from ads_gym.runs.result import Evaluations, SearchResult
 from ads_gym.runs.stored_result import stored_result
 from ads_gym.tasks import Task
-from ads_gym.topology import as_array
+from ads_gym.topology import BoolArray, as_array
 
-__all__ = ["SearchResult", "search"]
+__all__ = ["SearchResult", "find_best", "search"]
 
 ENVIRONMENT = "ads_gym:DenseNetSparsify-v0"
 MAX_STEPS = 10**9  # what policies are told to learn for: the budget ends them, and no schedule may depend on it
@@ -140,6 +140,33 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         raise
     finally:
         problem.close()
+
+
+def find_best(
+    problem: Problem, agent: Any, evaluations: int, folder: Path, *, seed: int = 0, progress: bool = True
+) -> BoolArray:
+    """Let an agent search as `search` does, and return the best mask bool [E]; nothing is compared with it or drawn.
+
+    Args:
+        problem: what is searched.
+        agent: see `search`.
+        evaluations: the budget.
+        folder: of the run. A search that was killed goes on there.
+        seed: of the agent.
+        progress: whether to show progress on stderr.
+
+    Raises:
+        AdsGymError: as `search`.
+    """
+    player = find_agent(agent)
+    reward = problem.objective.function
+    job = Job(problem, player, {}, Decision.CONNECTION, seed)
+    identity = identify(problem, reward, player, agent, {}, str(job.decision), seed)
+    with open_run(RunFolder(folder), job, identity, evaluations) as opened:
+        play(opened, progress)
+        if not opened.rows:
+            raise InvalidValue(f"agent {player.name} ended before a single network was evaluated.")
+        return problem.topology.mask(best_of(opened.rows).mask)
 
 
 @dataclass(frozen=True)

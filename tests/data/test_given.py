@@ -89,7 +89,7 @@ class Broken(Pairs):
     ("given", "says"),
     [
         (None, "got None"),
-        ("folder", "got 'folder'"),
+        ("folder", "transform=weights"),
         (7, "got 7"),
         ([], "empty"),
         (DataLoader(TensorDataset(IMAGES[:0], LABELS[:0])), "empty"),

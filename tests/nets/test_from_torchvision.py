@@ -102,8 +102,11 @@ def changed(change):
     ("model", "says"),
     [
         (nn.Linear(3, 2), "Linear has no features.conv0.weight"),
-        (changed(lambda m: setattr(m, "classifier", nn.Identity())), "no classifier.weight"),
-        (changed(lambda m: setattr(m, "classifier", nn.Sequential(nn.Linear(23, 2)))), "no classifier.weight"),
+        (changed(lambda m: setattr(m, "classifier", nn.Identity())), "is of type Identity, and should be one"),
+        (
+            changed(lambda m: setattr(m, "classifier", nn.Sequential(nn.Linear(23, 2)))),
+            "Sequential, and should be one Linear",
+        ),
         (changed(lambda m: setattr(m.features, "norm5", nn.Identity())), "norm5.weight is missing in this DenseNet"),
         (
             changed(lambda m: setattr(m.features.denseblock2.denselayer1, "conv2", nn.Conv2d(24, 6, 5))),

@@ -1,0 +1,118 @@
+"""What `sparsify` writes of itself: sparsify.json in its run folder, whole after every step."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import FailFast, Field
+
+from ads_gym.architecture import ArchitectureRecord, DenseNetConfig
+from ads_gym.files import is_folder, resolve
+from ads_gym.limits import MAX_EVALUATIONS, MAX_STEPS
+from ads_gym.nets.scoring import Score
+from ads_gym.records import Count, Format, JsonObject, Name, Number, Seed, Share, Text, checked, record
+
+FILE = "sparsify.json"
+StageName = Literal["dense", "inherited", "repaired", "distilled"]
+Measured = Literal["accuracy", "agreement"]  # with the labels, or with the dense network's predictions
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+
+
+@record
+class Settings:
+    """What was asked for."""
+
+    max_macs: Number  # limit on MACs / dense MACs
+    evaluations: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)]  # of the search; 0: none
+    agent: Name | None  # that searched; None: none did
+    distil: Annotated[int, Field(ge=0, le=MAX_STEPS)]  # steps of distillation
+    seed: Seed
+    device: Name  # its kind: "cpu", "cuda"
+
+
+@record
+class Images:
+    """How many images did what."""
+
+    calibration: Count  # weights are solved and distilled from them
+    valid: Count  # networks are scored on them
+    test: Count  # the dense and the final network are scored on them once; 0: there are none
+    shape: tuple[Count, Count, Count]  # channels, height, width
+    divided: bool  # whether `valid` are a quarter of the images that were given
+
+
+@record
+class Scores:
+    """Metrics of a network on images."""
+
+    accuracy: Share  # or agreement
+    soft_accuracy: Number  # mean probability of the true class (of that which the dense network predicts)
+    loss: Number  # mean cross-entropy, nats
+
+
+@record
+class Stage:
+    """A network on the way from the dense one to the result."""
+
+    name: StageName
+    valid: Scores
+    seconds: Number  # that it took to make it
+    macs: Count  # for one image
+    parameters: Count
+
+    @property
+    def score(self) -> Score:
+        """On the validation images."""
+        return Score(self.valid.accuracy, self.valid.soft_accuracy, self.valid.loss)
+
+
+@record
+class OnTest:
+    """The dense and the final network on the test images, which were read once for each."""
+
+    images: Count
+    digest: Digest  # of the images and labels
+    measured: Measured
+    dense: Scores
+    sparse: Scores
+
+
+@record
+class SparsifyRecord:
+    """All that is known of a run of `sparsify`; files beside it are best.json and best.safetensors."""
+
+    identity: JsonObject  # what the run is a run of, by name: digests of weights, images, code; settings
+    model: Name  # class of the model
+    config: DenseNetConfig
+    settings: Settings
+    measured: Measured
+    images: Images
+    versions: JsonObject  # of packages and Python, and the machine
+    began: Name  # date and time, ISO 8601
+    ended: Name | None = None  # None: it is not over
+    architecture: ArchitectureRecord | None = None  # None: it is not chosen yet
+    choosing_seconds: Number | None = None
+    stages: Annotated[tuple[Stage, ...], Field(max_length=4), FailFast()] = ()  # in order
+    test: OnTest | None = None
+    files: Annotated[dict[Text, Digest], Field(max_length=8)] = Field(default_factory=dict)  # SHA-256, by name
+
+    def stage(self, name: StageName) -> Stage | None:
+        """A stage, if it was reached."""
+        return next((each for each in self.stages if each.name == name), None)
+
+
+RECORD = Format("ads-gym sparsify", 1, "record of a sparsification", SparsifyRecord)
+
+
+@checked
+def read_record(run: str | Path) -> SparsifyRecord:
+    """Read the record of a run of `sparsify`.
+
+    Args:
+        run: its folder, or the file itself.
+
+    Raises:
+        NotFound, StorageError: no such file, or one that may not be read.
+        DamagedFile: anything else than such a record.
+    """
+    path = resolve(run)
+    return RECORD.read(path / FILE if is_folder(path) else path)
