@@ -8,11 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from pydantic import Field, InstanceOf
 from torch import Tensor, nn
@@ -28,8 +27,9 @@ from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.repaired import RepairedEvaluator
 from ads_gym.files import resolve
 from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
-from ads_gym.nets.cost import CostTable, architecture_cost
-from ads_gym.nets.densenet import DenseNet, check_input
+from ads_gym.nets.channels import reordered, sort_channels
+from ads_gym.nets.cost import CostTable, architecture_cost, dense_cost
+from ads_gym.nets.densenet import DenseNet, check_input, uninitialised
 from ads_gym.nets.distil import distil as distil_network
 from ads_gym.nets.from_torchvision import from_torchvision, unwrapped
 from ads_gym.nets.pace import measure_pace
@@ -38,7 +38,7 @@ from ads_gym.nets.repair import repair
 from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import Score, check_images, measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
-from ads_gym.problem import macs_limit, problem_of
+from ads_gym.problem import macs_within, problem_of
 from ads_gym.records import Seed, checked, to_values
 from ads_gym.runs.code_digest import source_digest
 from ads_gym.runs.folder import circumstances, now
@@ -47,6 +47,7 @@ from ads_gym.runs.progress import duration
 from ads_gym.runs.runner import find_best
 from ads_gym.runs.sparsify_folder import BEST, Steps, opened_steps
 from ads_gym.runs.sparsify_record import (
+    Channels,
     Images,
     Measured,
     OnTest,
@@ -57,11 +58,14 @@ from ads_gym.runs.sparsify_record import (
     StageName,
 )
 from ads_gym.runs.step_lines import StepLines
+from ads_gym.topology import BoolArray, Topology
 
 CALIBRATION = 3_000  # images from which weights are solved, at most
 LARGE = 64  # pixels; of larger images fewer are taken, and no masks are evaluated unless that is asked for
 LARGE_CALIBRATION = 128
 EVALUATIONS = 64
+MULTIPLE = 8  # channels: so many a GPU, or a vector of a CPU, takes at once
+SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a search tries to save by connections
 CHUNK = 64  # images in one forward pass
 BATCH = Distillation().batch_size
 
@@ -134,10 +138,12 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     run: Path | str | None = None,
     progress: bool = True,
 ) -> Compressed:
-    """Make a trained DenseNet smaller: choose connections, solve the weights again, distil; labels are not needed.
+    """Make a trained DenseNet smaller: choose what to keep, solve the weights again, distil; labels are not needed.
 
-    Connections are those that backward elimination by residuals leaves, or better ones that an agent finds with
-    `evaluations` of repaired networks. The model is neither changed nor moved: all is done with a copy in float32.
+    Skip connections are dropped: those that backward elimination by residuals drops, or better ones that an agent finds
+    with `evaluations` of repaired networks. Layers with bottlenecks, as torchvision's, lose channels instead, for that
+    is where their work is (see `ads_gym.nets.channels`); a search tries whether a tenth of it is better saved by
+    connections. The model is neither changed nor moved: all is done with a copy in float32.
 
     With `run`, the same call after a kill goes on from the last step that ended; a run that is over is read from its
     folder. The order of the images does not matter for that, but a data set that changes them at random does.
@@ -173,7 +179,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     subject = _subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
     count = (0 if subject.is_large else EVALUATIONS) if evaluations is None else evaluations
     settings = Settings(max_macs, count, find_agent(agent).name if count else None, distil, seed, where.type)
-    macs_limit(CostTable(subject.supernet.config), max_macs)  # before anything is written
+    _limit(subject, max_macs)  # before anything is written
     folder = None if run is None else resolve(run)
     with opened_steps(folder, _record(subject, settings, agent, type(unwrapped(model)).__name__, folder)) as steps:
         if steps.record.ended is None:
@@ -182,10 +188,11 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         architecture = steps.architecture()
         if architecture is None:
             began = time.perf_counter()
-            lines.say("choosing connections")
-            architecture = choose(subject, settings, agent, folder, progress)
-            steps.note(architecture=architecture.to_record(), choosing_seconds=time.perf_counter() - began)
-        network = _make(architecture, subject, steps, lines)
+            lines.say(f"choosing {'channels' if subject.supernet.config.bottleneck else 'connections'}")
+            architecture, channels = choose(subject, settings, agent, folder, progress)
+            taken = time.perf_counter() - began
+            steps.note(architecture=architecture.to_record(), channels=channels, choosing_seconds=taken)
+        network = _make(architecture, subject.reordered(steps.record.channels), steps, lines)
         _read_test(network, subject, steps)
         if steps.record.ended is None:
             steps.note(ended=now())
@@ -204,10 +211,19 @@ class Subject:
     test_measured: Measured
     divided: bool  # whether `valid` is a quarter of what was given
 
+    def reordered(self, channels: Channels | None) -> "Subject":
+        """With the supernet's bottleneck channels in another order, which changes nothing."""
+        return self if channels is None else replace(self, supernet=reordered(self.supernet, channels))
+
     @property
     def is_large(self) -> bool:
         """Whether images are so large that fewer are taken, and no masks are evaluated by default."""
         return max(self.calibration.shape[2:]) > LARGE
+
+    @property
+    def multiple(self) -> int:
+        """Of which the numbers of channels in layers are."""
+        return MULTIPLE if self.is_large else 1
 
 
 def _subject(model: nn.Module, splits: GivenSplits, classes: Sequence[int] | None, device: torch.device) -> Subject:
@@ -272,8 +288,10 @@ def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder
     return SparsifyRecord(identity, model, subject.supernet.config, settings, subject.measured, images, versions, now())
 
 
-def choose(subject: Subject, settings: Settings, agent: Any, folder: Path | None, progress: bool) -> Architecture:
-    """Choose what is kept: what elimination leaves within the limit, or what an agent finds if its loss is lower.
+def choose(
+    subject: Subject, settings: Settings, agent: Any, folder: Path | None, progress: bool
+) -> tuple[Architecture, Channels | None]:
+    """Choose what is kept within the limit: of skip connections or, with bottlenecks, of the channels in each layer.
 
     Args:
         subject: the dense network and its images.
@@ -281,26 +299,89 @@ def choose(subject: Subject, settings: Settings, agent: Any, folder: Path | None
         agent: that searches, if there is a budget.
         folder: of the run; the search goes on in its folder "search". None: a temporary one.
         progress: whether the search shows progress.
+
+    Returns:
+        The architecture, and the order in which the supernet has its channels then (see `Subject.reordered`).
     """
-    supernet = subject.supernet
-    table = CostTable(supernet.config)
-    limit = macs_limit(table, settings.max_macs)
-    assert limit is not None
-    order = elimination_order(supernet, subject.calibration)
-    mask = kept_within(order, table.connection_macs, limit - table.least_macs)
-    if settings.evaluations:
-        device = str(subject.calibration.device)
-        evaluator = RepairedEvaluator(supernet, _unlabelled(subject.calibration), subject.valid, device=device)
-        problem = problem_of(evaluator, "loss", settings.max_macs)
-        with ExitStack() as stack:
-            stack.callback(problem.close)
-            place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder
-            found = find_best(
-                problem, agent, settings.evaluations, Path(place) / "search", seed=settings.seed, progress=progress
-            )
-            losses = [each.loss for each in evaluator.evaluate(np.stack([mask, found]))]
-        mask = mask if losses[0] <= losses[1] else found
-    return Architecture(supernet.config, mask)
+    limit = _limit(subject, settings.max_macs)
+
+    def search(supernet: DenseNet) -> BoolArray:
+        return _search(supernet, subject, limit, settings, agent, folder, progress)
+
+    if subject.supernet.config.bottleneck:
+        return _choose_channels(subject, limit, settings, search if settings.evaluations else None)
+    table, order = CostTable(subject.supernet.config), elimination_order(subject.supernet, subject.calibration)
+    masks = [kept_within(order, table.connection_macs, limit - table.least_macs)]
+    masks += [search(subject.supernet)] if settings.evaluations else []
+    return _best([Architecture(subject.supernet.config, mask) for mask in masks], subject, settings), None
+
+
+def _choose_channels(
+    subject: Subject, limit: int, settings: Settings, search: Callable[[DenseNet], BoolArray] | None
+) -> tuple[Architecture, Channels]:
+    """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
+    config = subject.supernet.config
+    made, keep_all = (
+        sort_channels(subject.supernet, subject.calibration, seed=settings.seed),
+        Topology(config.blocks).dense(),
+    )
+    ready = subject.reordered(made.channels)
+    found = [Architecture(made.narrowed(limit, subject.multiple), keep_all)]
+    if search is not None:
+        wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
+        if CostTable(wider).least_macs <= limit:
+            supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
+            supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
+            found.append(Architecture(wider, search(supernet.eval())))
+    return _best(found, ready, settings), made.channels
+
+
+def _best(found: Sequence[Architecture], subject: Subject, settings: Settings) -> Architecture:
+    """The one with the least loss on the validation images, repaired."""
+    if len(found) == 1:
+        return found[0]
+    return min(found, key=lambda each: measure(_repaired(each, subject, settings), subject.valid, CHUNK).loss)
+
+
+def _repaired(architecture: Architecture, subject: Subject, settings: Settings) -> SparseDenseNet:
+    network = build_sparse(architecture, subject.supernet)
+    repair(network, subject.supernet, subject.calibration, seed=settings.seed)
+    return network
+
+
+def _search(
+    supernet: DenseNet,
+    subject: Subject,
+    limit: int,
+    settings: Settings,
+    agent: Any,
+    folder: Path | None,
+    progress: bool,
+) -> BoolArray:
+    """The mask of a supernet's skip connections, within a limit on MACs, that an agent finds by repaired loss."""
+    device = str(subject.calibration.device)
+    evaluator = RepairedEvaluator(supernet, _unlabelled(subject.calibration), subject.valid, device=device)
+    problem = problem_of(evaluator, "loss", limit / dense_cost(supernet.config)[0])
+    with ExitStack() as stack:
+        stack.callback(problem.close)
+        place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder
+        run = Path(place) / "search"
+        return find_best(problem, agent, settings.evaluations, run, seed=settings.seed, progress=progress)
+
+
+def _limit(subject: Subject, max_macs: Any) -> int:
+    """The most MACs of the result.
+
+    Raises:
+        InvalidValue: no number, or less than the smallest network needs.
+    """
+    table = CostTable(subject.supernet.config)
+    if not subject.supernet.config.bottleneck:
+        return macs_within(max_macs, table.dense_macs, table.least_macs, "only the chain")
+    config = subject.supernet.config
+    widths = [min(width, subject.multiple) for block in config.bottleneck_channels for width in block]
+    least, _ = dense_cost(replace(config, widths=tuple(widths)))
+    return macs_within(max_macs, table.dense_macs, least, f"channels in each layer: {subject.multiple}")
 
 
 def inherit(network: SparseDenseNet, subject: Subject, settings: Settings, lines: StepLines) -> None:

@@ -245,17 +245,30 @@ def macs_limit(cost: CostTable, max_macs: Any) -> int | None:
     Raises:
         InvalidValue: no number, above 1, or less than the chain needs.
     """
-    if max_macs is None:
-        return None
-    least = -(-cost.least_macs * 10_000 // cost.dense_macs) / 10_000  # rounded up: what the message names must work
-    expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} (only the chain) on"
+    return None if max_macs is None else macs_within(max_macs, cost.dense_macs, cost.least_macs, "only the chain")
+
+
+def macs_within(max_macs: Any, dense_macs: int, least_macs: int, smallest: str) -> int:
+    """Return the most MACs whose share of `dense_macs` is within `max_macs`.
+
+    Args:
+        max_macs: of a user.
+        dense_macs: what it is a share of.
+        least_macs: that the smallest network needs.
+        smallest: what that is, for messages.
+
+    Raises:
+        InvalidValue: no number, above 1, or less than the smallest network needs.
+    """
+    least = -(-least_macs * 10_000 // dense_macs) / 10_000  # rounded up: what the message names must work
+    expected = f"max_macs is a limit on relative MACs: None, or a number up to 1 and from {least:g} ({smallest}) on"
     if isinstance(max_macs, bool) or not isinstance(max_macs, int | float | np.integer | np.floating):
         raise InvalidValue(f"{expected}; got {shown(max_macs)}.")
     share = float(max_macs) if -2 < max_macs < 2 else math.inf  # an int may be too large for a float
-    if not cost.least_macs / cost.dense_macs <= share <= 1:  # NaN fails too
+    if not least_macs / dense_macs <= share <= 1:  # NaN fails too
         raise InvalidValue(f"{expected}; got {shown(max_macs)}.")
-    limit = int(share * cost.dense_macs) + 1
-    while limit / cost.dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
+    limit = int(share * dense_macs) + 1
+    while limit / dense_macs > share:  # agrees to the last bit with the relative MACs that metrics report
         limit -= 1
     return limit
 

@@ -67,6 +67,21 @@ def test_a_model_of_torchvision_without_labels():
     assert model.training
 
 
+def test_bottlenecks_lose_channels_and_a_search_may_drop_connections():
+    images = torch.randn(60, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    model, found = model_of_torchvision(), {}
+    for evaluations in (0, 6):
+        made = sparsify(model, images, max_macs=0.6, distil=0, evaluations=evaluations, progress=False)
+        assert made.relative_macs <= 0.6 and made.stages[-1].score.loss < made.stages[1].score.loss
+        assert (
+            made.network.features.denseblock1.denselayer1.conv2.in_channels == made.architecture.config.widths[0] < 24
+        )
+        assert [sorted(order) for order in made.record.channels] == [list(range(24))] * 6
+        found[evaluations] = made
+    assert found[0].architecture.mask.all()
+    assert found[6].stages[-1].score.loss <= found[0].stages[-1].score.loss
+
+
 def untouched(model):
     """What must be the same before and after."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -198,7 +213,7 @@ def test_labels_are_the_networks_classes():
     ("change", "says"),
     [
         ({"model": nn.Linear(2, 2)}, "has no features.conv0.weight"),
-        ({"max_macs": 0.1}, "only the chain"),
+        ({"max_macs": 0.1}, "channels in each layer: 1"),
         ({"max_macs": None}, "max_macs"),
         ({"images": torch.zeros(9, 1, 40, 40)}, r"reads float images \[n, 3, h, w\]"),
         ({"images": torch.zeros(2, 3, 40, 40)}, "at least two images"),

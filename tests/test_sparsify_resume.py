@@ -37,7 +37,7 @@ print(made)
 """
 STEPS = {  # what is on stderr or disk when a step has begun
     "dense": "images: about",  # (the first words of a run)
-    "choosing": "choosing connections",
+    "choosing": "choosing channels",
     "repair": "inherited",
     "distillation": "repaired ",
 }

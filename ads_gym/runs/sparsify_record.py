@@ -7,13 +7,14 @@ from pydantic import FailFast, Field
 
 from ads_gym.architecture import ArchitectureRecord, DenseNetConfig
 from ads_gym.files import is_folder, resolve
-from ads_gym.limits import MAX_EVALUATIONS, MAX_STEPS
+from ads_gym.limits import MAX_BN_SIZE, MAX_EVALUATIONS, MAX_GROWTH, MAX_STEPS
 from ads_gym.nets.scoring import Score
 from ads_gym.records import Count, Format, JsonObject, Name, Number, Seed, Share, Text, checked, record
 
 FILE = "sparsify.json"
 StageName = Literal["dense", "inherited", "repaired", "distilled"]
 Measured = Literal["accuracy", "agreement"]  # with the labels, or with the dense network's predictions
+Channels = tuple[tuple[Annotated[int, Field(ge=0, le=MAX_BN_SIZE * MAX_GROWTH)], ...], ...]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 
 
@@ -90,6 +91,7 @@ class SparsifyRecord:
     began: Name  # date and time, ISO 8601
     ended: Name | None = None  # None: it is not over
     architecture: ArchitectureRecord | None = None  # None: it is not chosen yet
+    channels: Channels | None = None  # of each layer, in which order its bottleneck channels are taken; None: their own
     choosing_seconds: Number | None = None
     stages: Annotated[tuple[Stage, ...], Field(max_length=4), FailFast()] = ()  # in order
     test: OnTest | None = None

@@ -1,10 +1,13 @@
 """Bottleneck channels: sorting changes nothing, elimination is brute force's, and what narrower networks are."""
 
+import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from networks import BN_SIZE, KINDS, random_images, trained_looking, trained_on_digits
+from torch import nn
 from torch.nn import functional
 
 from ads_gym.architecture import Architecture, DenseNetConfig
@@ -12,13 +15,15 @@ from ads_gym.data.images import network_input
 from ads_gym.data.splits import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.channels import sort_channels
-from ads_gym.nets.cost import dense_cost
+from ads_gym.nets.cost import architecture_cost, dense_cost
+from ads_gym.nets.folded import fold
+from ads_gym.nets.from_torchvision import from_torchvision
 from ads_gym.nets.repair import repair
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sensitivity import sensitivities
 from ads_gym.nets.sparse import build_sparse, calibrate
 from ads_gym.tasks import Task
-from ads_gym.topology import Topology
+from ads_gym.topology import Scope, Topology
 
 SMALL = DenseNetConfig((2,), 2, 3, bottleneck=True, image_shape=(1, 4, 4), classes=3, bn_size=2)
 
@@ -135,6 +140,49 @@ def test_repaired_it_reads_digits_and_beats_the_first_channels():
     dense = measure(supernet, valid)
     assert scores["sorted"].loss < scores["first"].loss
     assert scores["sorted"].accuracy > dense.accuracy - 0.06
+
+
+def zeroed(supernet, config):
+    """The supernet itself, with nothing read of the channels that a narrower config does not have."""
+    network = copy.deepcopy(supernet)
+    layers = [layer for block in network.features if isinstance(block, nn.Sequential) for layer in block]
+    for layer, width in zip(layers, sum(config.bottleneck_channels, ()), strict=True):
+        layer.conv2.weight.data[:, width:] = 0
+    return network
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("full", [config for config in KINDS[:-1] if config.bottleneck], ids=str)
+def test_narrow_layers_without_connections_are_the_supernet_with_zeros(full, scope):
+    made = sort_channels(trained_looking(full), images_of(full))
+    config = made.narrowed(int(0.75 * dense_cost(full)[0]))
+    mask = np.random.default_rng(0).random(Topology(full.blocks, scope).size) < 0.5
+    network, images = build_sparse(Architecture(config, mask, scope), made.supernet), images_of(full)
+    with torch.no_grad():
+        wanted = zeroed(made.supernet, config)(images, mask, scope)
+        torch.testing.assert_close(network(images), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(fold(network)(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["densenet121", "densenet161"])
+def test_networks_of_imagenet_at_half_their_macs(name):
+    """Random weights, 224 pixels: all kept, it is the model; halved, it is the model with zeros."""
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    model = models.get_model(name).eval()
+    supernet, images = from_torchvision(model), torch.randn(2, 3, 224, 224)
+    layers = [layer for block in supernet.features if isinstance(block, nn.Sequential) for layer in block]
+    full, mask = supernet.config, np.random.default_rng(0).random(Topology(supernet.config.blocks).size) < 0.5
+    config = dataclasses.replace(full, widths=(layers[0].conv1.out_channels // 2,) * len(layers))
+    with torch.no_grad():
+        wanted = model(images)
+        network = build_sparse(Architecture(full, Topology(full.blocks).dense()), supernet)
+        assert (network(images) - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
+        network = build_sparse(Architecture(config, mask), supernet)
+        wanted = zeroed(supernet, config)(images, mask)
+        assert (network(images) - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
+    assert architecture_cost(network.architecture)[0] <= 0.5 * dense_cost(full)[0]
 
 
 def test_bad_input():
