@@ -20,9 +20,11 @@ from users import run_program as run_as
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.files import locked
+from ads_gym.nets.cost import dense_cost
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.tables import make_table, print_table
 from ads_gym.tasks import Task
+from ads_gym.tasks.presets import NETWORKS, Preset, with_network
 
 NETWORK = ("--blocks", "2,2", "--growth", "2", "--stem", "4")
 TRAIN = ("train-supernet", "--data", "mine.npz", *NETWORK, "--epochs", "1", "--batch-size", "16")
@@ -331,3 +333,34 @@ def test_what_is_said_of_a_training_may_hold_no_nan():
 
     with pytest.raises(InvalidValue, match="loss should be a finite number, got nan"):
         SpreadRow(0.5, 16, *[0.9, 0.0] * 2, float("nan"), 0.0)
+
+
+def test_a_networks_name_stands_for_its_numbers_and_options_change_them(run):
+    command = ("train-supernet", "--data", "mine.npz", "--network", "densenet121", "--stem-stride", 1, "--epochs", 1)
+    done = run(*command, "--blocks", "2,2", "--growth", 2, "--batch-size", 16, "--out", "task")
+    assert done.code == 0, done.err
+    config = Task.load("./task").config
+    assert config == DenseNetConfig((2, 2), 2, 64, "conv3", True, 0.5, (1, 8, 8), 2)
+    refused(run("train-supernet", "--data", "mine.npz", "--network", "densenet12"), "Did you mean 'densenet121'?")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_named_networks_are_the_published_ones(name):
+    found = with_network(Preset(growth=3, bottleneck=True), name)
+    config = DenseNetConfig(
+        found.blocks,
+        found.growth,
+        found.stem_channels,
+        found.stem,
+        found.bottleneck,
+        found.compression,
+        (3, 224, 224),
+        1000 if name != "densenet40" else 10,
+    )
+    parameters = dense_cost(config)[1]
+    if name == "densenet40":
+        assert round(parameters / 1e6, 1) == 1.0  # as the paper's table says
+    else:
+        densenet = pytest.importorskip("torchvision.models.densenet")
+        with torch.device("meta"):
+            assert parameters == sum(parameter.numel() for parameter in getattr(densenet, name)().parameters())

@@ -15,7 +15,7 @@ from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout, Recipe
 from ads_gym.supernet_training import SupernetSettings, check_settings
 from ads_gym.tasks import PLANTED, tasks_home
-from ads_gym.tasks.presets import Preset, find_preset
+from ads_gym.tasks.presets import Preset, find_preset, with_network
 
 STEMS = {1: Stem.CONV3, 2: Stem.CONV3_STRIDE2, 4: Stem.CONV7_POOL}  # by stride
 Record = TypeVar("Record", DataSpec, Preset, ConnectionDropout)
@@ -54,18 +54,22 @@ def read_options(
     spec = _given(spec, options, "train", "valid", "test", "calibration")
     image_shape, classes = describe(spec, data_root)
     parsed = {"blocks": _blocks(options["blocks"]), "stem": _stem(options["stem_stride"])}
+    preset = find_preset(source, image_shape)
+    if options["network"] is not None:
+        preset = with_network(preset, options["network"])
     preset = _given(
-        find_preset(source, image_shape),
-        {**options, **parsed, "stem_channels": options["stem"]},
-        *("blocks", "growth", "stem_channels", "stem", "epochs", "batch_size", "learning_rate", "shift", "flip"),
+        preset,
+        {**options, **parsed, "stem_channels": options["stem"], "bottleneck": options["bottleneck"] or None},
+        *("blocks", "growth", "stem_channels", "stem", "bottleneck", "compression"),
+        *("epochs", "batch_size", "learning_rate", "shift", "flip"),
     )
     config = DenseNetConfig(
         preset.blocks,
         preset.growth,
         preset.stem_channels,
         preset.stem,
-        options["bottleneck"],
-        options["compression"],
+        preset.bottleneck,
+        preset.compression,
         image_shape,
         classes,
     )

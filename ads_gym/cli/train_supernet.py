@@ -28,7 +28,8 @@ Growth = Annotated[int | None, _option(NETWORK, "Channels that each layer adds."
 StemChannels = Annotated[int | None, _option(NETWORK, "Channels of the first map.")]
 StemStride = Annotated[int | None, _option(NETWORK, "1 or 2: a 3x3 convolution. 4: 7x7 and a pool, as for ImageNet.")]
 Bottleneck = Annotated[bool, typer.Option("--bottleneck", help="A 1x1 before each 3x3.", rich_help_panel=NETWORK)]
-Compression = Annotated[float, _option(NETWORK, "Share of channels that transitions let through.")]
+Compression = Annotated[float | None, _option(NETWORK, "Share of channels that transitions let through.")]
+Network = Annotated[str | None, _option(NETWORK, "All of these at once: densenet40, 121, 161, 169 or 201.")]
 Size = Annotated[int | None, _option(IMAGES, "Resize to so many pixels, square.")]
 Train = Annotated[int | None, _option(IMAGES, "How many train; default: all that are left.")]
 Valid = Annotated[int | None, _option(IMAGES, "How many reward and choose.")]
@@ -57,12 +58,13 @@ def train_supernet(  # noqa: PLR0913 - an option each
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     download: Download = False,
+    network: Network = None,
     blocks: Blocks = None,
     growth: Growth = None,
     stem: StemChannels = None,
     stem_stride: StemStride = None,
     bottleneck: Bottleneck = False,
-    compression: Compression = 1.0,
+    compression: Compression = None,
     size: Size = None,
     train: Train = None,
     valid: Valid = None,

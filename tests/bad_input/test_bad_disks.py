@@ -4,8 +4,12 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 from commands import read_rows, run_here
 from sabotage import PLANTED, REAL, RETRAIN, TRAIN, changed, contents, is_one_clear_line
+
+from ads_gym.compression import sparsify
+from ads_gym.errors import StorageError
 
 
 def fill(folder, but):
@@ -82,3 +86,20 @@ def test_a_report_of_a_folder_that_cannot_be_written(place, capsys, mounted):
     subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
     assert run_here(capsys, "report", "mounted/real", "--no-latency", "--out", "elsewhere.html").code == 0
     assert (place / "elsewhere.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("left", [0, 8192, 65_536])
+def test_a_full_disk_during_a_sparsification(tmp_path, mounted, left):
+    densenet = pytest.importorskip("torchvision.models.densenet")
+    torch.manual_seed(0)
+    model, images = densenet.DenseNet(6, (3, 3), 8, num_classes=4), torch.randn(16, 3, 32, 32)
+    settings = {"max_macs": 0.98, "evaluations": 0, "distil": 2, "progress": False}
+    disk = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    fill(disk, left)
+    with pytest.raises(StorageError, match="cannot be written: no space left on the disk"):
+        sparsify(model, images, **settings, run=disk / "r")
+    before = [path.name for path in (disk / "r").iterdir()] if (disk / "r").exists() else []
+    assert "best.json" not in before and (left == 0 or "sparsify.json" in before)
+    (disk / "rest").unlink()
+    made = sparsify(model, images, **settings, run=disk / "r")
+    assert made.stages[-1].valid == sparsify(model, images, **settings).stages[-1].valid
