@@ -108,6 +108,87 @@ class _Graph:
         return name
 
 
+Arguments = Mapping[str, Any]
+
+
+def _convolve(graph: _Graph, name: str, given: Arguments) -> None:
+    graph.write(
+        name,
+        "Conv",
+        *(given[part] for part in ("input", "weight", "bias")),
+        strides=_pair(given["stride"]),
+        pads=2 * _pair(given["padding"]),
+        dilations=_pair(given["dilation"]),
+        group=given["groups"],
+    )
+
+
+def _normalise(graph: _Graph, name: str, given: Arguments) -> None:
+    assert not given["training"]
+    parts = ("input", "weight", "bias", "running_mean", "running_var")
+    graph.write(name, "BatchNormalization", *(given[part] for part in parts), epsilon=given["eps"])
+
+
+def _pool(op: str) -> Callable[[_Graph, str, Arguments], None]:
+    def write(graph: _Graph, name: str, given: Arguments) -> None:
+        kernel = _pair(given["kernel_size"])
+        strides, pads = _pair(given["stride"] or kernel), 2 * _pair(given["padding"])
+        assert op == "MaxPool" or not any(pads)  # an average would have to know what a border counts
+        graph.write(name, op, given["self"], kernel_shape=kernel, strides=strides, pads=pads)
+
+    return write
+
+
+def _average(graph: _Graph, name: str, given: Arguments) -> None:
+    axes = f"{name}_axes"
+    graph.constants[axes] = np.array(given["dim"], np.int64)
+    graph.write(name, "ReduceMean", given["self"], axes, keepdims=int(given["keepdim"]))
+
+
+def _clamp(graph: _Graph, name: str, given: Arguments) -> None:
+    above = graph.write(f"{name}_low", "Max", given["self"], given["min"])
+    graph.write(name, "Min", above, given["max"])
+
+
+def _add(graph: _Graph, name: str, given: Arguments) -> None:
+    assert given["alpha"] == 1
+    graph.write(name, "Add", given["self"], given["other"])
+
+
+def _multiply(graph: _Graph, name: str, given: Arguments) -> None:
+    parts = ("input", "weight", "bias")
+    graph.write(name, "Gemm", *(given[part] for part in parts), transB=1)
+
+
+_OPERATIONS: dict[Any, Callable[[_Graph, str, Arguments], object]] = {
+    _aten.conv2d.default: _convolve,
+    _aten.batch_norm.default: _normalise,
+    _aten.relu.default: lambda graph, name, given: graph.write(name, "Relu", given["self"]),
+    _aten.relu_.default: lambda graph, name, given: graph.write(name, "Relu", given["self"]),
+    _aten.cat.default: lambda graph, name, given: graph.write(name, "Concat", *given["tensors"], axis=given["dim"]),
+    _aten.avg_pool2d.default: _pool("AveragePool"),
+    _aten.max_pool2d.default: _pool("MaxPool"),
+    _aten.mean.dim: _average,
+    _aten.linear.default: _multiply,
+    _aten.clamp.Tensor: _clamp,
+    _aten.clamp_.Tensor: _clamp,
+    _aten.add.Tensor: _add,
+    _aten.add_.Tensor: _add,
+    _aten.to.dtype_layout: lambda graph, name, given: graph.write(name, "Identity", given["self"]),  # of its layout
+}
+
+
+def _pair(value: Any) -> list[int]:
+    return list(value) * (2 // len(value)) if isinstance(value, list | tuple) else [value, value]
+
+
+def _target(program: ExportedProgram, node: Node) -> str | None:
+    """The name that a weight or a buffer has in the network; None: it is the input."""
+    signature: Any = program.graph_signature
+    name: str | None = signature.inputs_to_parameters.get(node.name) or signature.inputs_to_buffers.get(node.name)
+    return name
+
+
 def _weights(program: ExportedProgram) -> dict[str, Any]:
     """Parameters and buffers by the names that they have in the network."""
     tensors = {**program.state_dict, **program.constants}
