@@ -86,7 +86,7 @@ def manifest(folder):
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("search",), ("retrain",), ("show",), ("tasks",), ("agents",), ("train-supernet",)]
+    "command", [(), ("search",), ("retrain",), ("show",), ("tasks",), ("agents",), ("export",), ("train-supernet",)]
 )
 def test_each_command_has_help(run, command):
     done = run(*command, "--help")
