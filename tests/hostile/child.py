@@ -34,6 +34,7 @@ USE = (
     ("show", f"stranger/{RUN}"),
     ("tasks",),
     ("latency", f"stranger/{RUN}", "--repeats", "1", "--batch", "1"),
+    ("export", f"stranger/{RUN}", "--format", "torch-export", "--replace"),
     *MAKE,
     (*SEARCH, "2"),
     (*SEARCH, "4"),
