@@ -89,7 +89,7 @@ def manifest(folder):
     "command",
     [
         (),
-        *((name,) for name in ("search", "retrain", "sparsify", "report", "show")),
+        *((name,) for name in ("search", "retrain", "sparsify", "report", "show", "export")),
         *((name,) for name in ("tasks", "agents", "train-supernet")),
     ],
 )

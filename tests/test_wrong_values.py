@@ -46,6 +46,7 @@ from ads_gym.limits import allow_large
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.distil import distil
+from ads_gym.nets.export import export
 from ads_gym.nets.folded import fold
 from ads_gym.nets.from_torchvision import from_torchvision
 from ads_gym.nets.latency import measure_latency
@@ -391,6 +392,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "calibrate": lambda: call(calibrate, network(), torch.zeros(4, 1, 8, 8)),
     "save": lambda: call(save, sparse(), "saved-net"),
     "fold": lambda: call(fold, sparse()),
+    "export": lambda: call(export, sparse(), "exported", "torch-export", folded=False, replace=True),
     "measure": lambda: call(measure, network(), images(), 10),
     "score_logits": lambda: call(score_logits, torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)),
     "measure_latency": lambda: call(

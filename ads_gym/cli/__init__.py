@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from ads_gym.cli.app import PROGRAM_OPTIONS, app, one_line
+from ads_gym.cli.export import export
 from ads_gym.cli.latency import latency
 from ads_gym.cli.report import report
 from ads_gym.cli.retrain import retrain
@@ -24,6 +25,7 @@ app.command()(sparsify)
 app.command()(report)
 app.command()(show)
 app.command()(latency)
+app.command()(export)
 app.command()(throughput)
 app.command()(tasks)
 app.command()(agents)

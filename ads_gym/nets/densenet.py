@@ -189,9 +189,18 @@ def check_input(images: Tensor, config: DenseNetConfig) -> None:
     Raises:
         InvalidValue: no floating tensor [n, c, h, w] of as many channels.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != config.image_shape[0]:
+    check_channels(images, config.image_shape[0])
+
+
+def check_channels(images: Tensor, channels: int) -> None:
+    """Check that images are a floating tensor [n, channels, h, w].
+
+    Raises:
+        InvalidValue: they are not.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != channels:
         got = list(images.shape) if isinstance(images, Tensor) else shown(images)
-        raise InvalidValue(f"the network reads float images [n, {config.image_shape[0]}, h, w], got {got}.")
+        raise InvalidValue(f"the network reads float images [n, {channels}, h, w], got {got}.")
     if not images.is_floating_point():
         raise InvalidValue(f"the network reads images scaled to [-1, 1] (network_input), got {images.dtype}.")
 

@@ -1,7 +1,7 @@
 """Measure the latency of a sparse network and of the dense network of its config."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, InstanceOf
-from torch import Tensor
+from torch import Tensor, nn
 
 from ads_gym.architecture import Architecture
 from ads_gym.devices import resolve_device
@@ -17,6 +17,7 @@ from ads_gym.errors import InvalidValue
 from ads_gym.limits import check_memory
 from ads_gym.nets.cost import CostTable, map_bytes
 from ads_gym.nets.folded import fold
+from ads_gym.nets.scoring import infer
 from ads_gym.nets.sparse import SparseDenseNet
 from ads_gym.records import checked
 
@@ -124,7 +125,7 @@ def measure_latency(
 
 
 @torch.inference_mode()
-def _time_in_turn(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor, repeats: int) -> NDArray[np.float64]:
+def _time_in_turn(networks: Sequence[nn.Module], images: Tensor, repeats: int) -> NDArray[np.float64]:
     """float64 [repeats, networks]: seconds of each call."""
 
     def wait() -> None:  # a CUDA call returns before its work is done
@@ -136,7 +137,7 @@ def _time_in_turn(networks: Sequence[Callable[[Tensor], Tensor]], images: Tensor
         for index, network in enumerate(networks):
             wait()
             start = time.perf_counter()
-            network(images)
+            infer(network, images)
             wait()
             seconds[repeat, index] = time.perf_counter() - start
     return seconds[WARM_UP:]

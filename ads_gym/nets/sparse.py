@@ -16,7 +16,7 @@ from ads_gym.nets.densenet import (
     DenseNet,
     Device,
     Transition,
-    check_input,
+    check_channels,
     kept_channels,
     kept_sources,
     modules,
@@ -24,12 +24,11 @@ from ads_gym.nets.densenet import (
     source_widths,
     uninitialised,
 )
-from ads_gym.nets.layout import in_chunks, memory_format
 from ads_gym.nets.tensorfile import load_weights, most_bytes, read_safetensors, to_safetensors
 from ads_gym.records import checked
 from ads_gym.torch_state import isolated
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # of a torch module
+torch.fx.wrap("check_channels")  # a trace calls it and does not look into it, for a proxy has no shape to be checked
 
 __all__ = ["SparseDenseNet", "build_sparse", "calibrate", "load", "save"]
 
@@ -56,19 +55,17 @@ class SparseDenseNet(nn.Module):
         self.widest = _widest(architecture.config, in_channels)  # values in the widest map of one image
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1]."""
-        check_input(images, self.architecture.config)
-        if torch.is_grad_enabled() or any(map(_needs_whole_batch, self.modules())):
-            return self._logits(images)
-        layout = memory_format(images)
-        return in_chunks(lambda part: self._logits(part, layout), images, self.widest)
+        """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1].
 
-    def _logits(self, images: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+        Raises:
+            InvalidValue: other images than the network reads.
+        """
+        check_channels(images, self.architecture.config.image_shape[0])
         sources = iter(self.sources)
         nodes, x = [], images
         for child in self.features:
             if isinstance(child, nn.Sequential):  # a dense block
-                nodes = [x.to(memory_format=layout)]
+                nodes = [x]
                 for layer in child:
                     nodes.append(layer(_read(nodes, next(sources))))
                 x = _read(nodes, next(sources))
@@ -164,14 +161,6 @@ def load(path: str | Path) -> SparseDenseNet:
     network = uninitialised(lambda device: SparseDenseNet(architecture, device))
     load_weights(network, state, weights)
     return network.eval()
-
-
-def _needs_whole_batch(module: nn.Module) -> bool:
-    """Whether a module would notice chunks: it estimates statistics, or has a forward hook.
-
-    torch has no public way to ask for hooks. Where a release has no such attributes, hooks are called once a chunk.
-    """
-    return module.training or any(getattr(module, name, None) for name in HOOKS)
 
 
 def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:

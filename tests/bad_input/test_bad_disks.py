@@ -59,7 +59,21 @@ def test_a_full_disk_leaves_the_report_that_stood_there(place, capsys, mounted):
     assert run_here(capsys, "report", "mounted/real", "--no-latency").code == 0
 
 
+@pytest.mark.parametrize("format_", ["onnx", "torch-export", "python"])
+def test_a_full_disk_during_an_export(place, capsys, mounted, format_):
+    disk = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    command = ("export", "real", "--format", format_, "--out", "mounted/net", "--replace")
+    assert run_here(capsys, *command).code == 0
+    fill(disk, 4096)
+    before = contents(disk)
+    is_one_clear_line(run_here(capsys, *command), ("mounted/net", "pace"))
+    assert contents(disk) == before
+    (disk / "rest").unlink()
+    assert run_here(capsys, *command).code == 0
+
+
 READ_ONLY = {
+    "export": ("export", "mounted/real", "--format", "torch-export"),
     "search": changed(PLANTED, "--run", "mounted/new"),
     "search further": changed(REAL, "--run", "mounted/real", "--evaluations", 5),
     "train-supernet": changed(TRAIN, "--out", "mounted/new"),

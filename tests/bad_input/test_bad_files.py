@@ -69,6 +69,7 @@ SHOW = ("show", "r/best.json")
 PAGE = ("report", "real", "--no-latency")
 NEW = changed(REAL, "--run", "new")
 WITH_STORE = changed(REAL, "--run", "new", "--store", "s.sqlite")
+EXPORT = ("export", "real", "--format", "torch-export")
 FILES = {
     # what reads it, which file, how it is spoilt, what is said
     "report's manifest": (PAGE, "real/manifest.json", junk, ("real/manifest.json",)),
@@ -126,6 +127,13 @@ FILES = {
     "store foreign": (WITH_STORE, "s.sqlite", foreign_database, ("s.sqlite", "no store")),
     "store newer": (WITH_STORE, "s.sqlite", newer_store, ("s.sqlite", "99", "upgrade")),
     "store cut": (WITH_STORE, "s.sqlite", cut, ("s.sqlite",)),
+    "export: junk": (EXPORT, "real/best.safetensors", junk, ("best.safetensors",)),
+    "export: weights NaN": (EXPORT, "real/best.safetensors", nan_weights, ("NaN",)),
+    "export: weights of another": (EXPORT, "real/best.safetensors", other_weights, ("does not hold the weights",)),
+    "export: no weights": (EXPORT, "real/best.safetensors", Path.unlink, ("no weights file", "best.safetensors")),
+    "export: no best": (EXPORT, "real/best.json", Path.unlink, ("best.json",)),
+    "export: not over": (EXPORT, "real/manifest.json", lambda p: edit(p, ended=None), ("is not over", "export")),
+    "export: manifest": (EXPORT, "real/manifest.json", junk, ("manifest.json",)),
     "retrain: manifest": (RETRAIN, "real/manifest.json", junk, ("manifest.json",)),
     "retrain: best": (RETRAIN, "real/best.json", cut, ("best.json",)),
     "retrain: not over": (RETRAIN, "real/manifest.json", lambda p: edit(p, ended=None), ("is not over",)),

@@ -35,6 +35,7 @@ USE = (
     ("tasks",),
     ("latency", f"stranger/{RUN}", "--repeats", "1", "--batch", "1"),
     ("report", f"stranger/{RUN}", "--no-latency"),
+    ("export", f"stranger/{RUN}", "--format", "torch-export", "--replace"),
     *MAKE,
     (*SEARCH, "2"),
     (*SEARCH, "4"),

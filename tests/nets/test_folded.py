@@ -102,16 +102,14 @@ def test_images_of_another_size_are_refused():
         folded(torch.zeros(3, 2, 16, 14))
 
 
-@pytest.mark.parametrize("folded", [False, True])
-def test_chunks_say_what_the_whole_says(folded, monkeypatch):
+def test_chunks_say_what_the_whole_says(monkeypatch):
     config = KINDS[3]
-    network = build_sparse(Architecture(config, masks_of(config, Scope.LAYERS)[2]), trained_looking(config))
-    network = fold(network) if folded else network
+    network = fold(build_sparse(Architecture(config, masks_of(config, Scope.LAYERS)[2]), trained_looking(config)))
     images, sizes, run = images_of(config, 11), [], network._logits
 
-    def watched(part, *layout):
+    def watched(part):
         sizes.append(len(part))
-        return run(part, *layout)
+        return run(part)
 
     monkeypatch.setattr(network, "_logits", watched)
     with torch.no_grad():
@@ -121,8 +119,8 @@ def test_chunks_say_what_the_whole_says(folded, monkeypatch):
     assert sizes == [11, 4, 4, 3]
 
 
-def test_layout_is_left_alone_where_something_is_learned():
-    """Same bits as plain concatenation in train mode and under autograd, and gradients for every parameter."""
+def test_it_computes_as_the_dense_network_does():
+    """Unfolded and with every connection: the same bits in both modes, and the same gradients."""
     config = KINDS[3]
     network = build_sparse(Architecture(config, masks_of(config, Scope.LAYERS)[0]), trained_looking(config))
     dense, images = trained_looking(config), images_of(config, 7)
