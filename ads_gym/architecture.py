@@ -127,9 +127,14 @@ class DenseNetConfig:
         widths = iter(self.widths or [self.bn_size * self.growth if self.bottleneck else 0] * sum(self.blocks))
         return tuple(tuple(islice(widths, layers)) for layers in self.blocks)
 
+    @property
+    def full(self) -> "DenseNetConfig":
+        """The config with every channel."""
+        return replace(self, widths=None)
+
     def fits_in(self, other: "DenseNetConfig") -> bool:
         """Whether this config differs from the other in narrower layers at most, so that weights can be inherited."""
-        if replace(self, widths=None) != replace(other, widths=None):
+        if self.full != other.full:
             return False
         pairs = zip(chain(*self.bottleneck_channels), chain(*other.bottleneck_channels), strict=True)
         return all(width <= most for width, most in pairs)
@@ -169,6 +174,11 @@ class Architecture:
     def topology(self) -> Topology:
         """The skip connections that the mask is about."""
         return Topology(self.config.blocks, self.scope)
+
+    @property
+    def dense(self) -> "Architecture":
+        """What nothing was dropped of: every connection, and every channel."""
+        return Architecture(self.config.full, self.topology.dense(), self.scope)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Architecture) and self.to_json() == other.to_json()

@@ -146,7 +146,6 @@ def splits(folder):
         (lambda p: photos(p / "other", ("ant", "cat")), ("mine.pth", "--test", "other"), "class folders ant, cat"),
         (lambda p: (p / "full").write_text(""), ("mine.pth", "--run", "full"), "full cannot be written"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_used_is_one_line(run, tmp_path, change, arguments, says):
     if change is not None:

@@ -17,15 +17,25 @@ def show(
     """Show an architecture: its picture and what it costs."""
     from ads_gym.architecture import Architecture, find_architecture
     from ads_gym.envs import render
-    from ads_gym.nets.cost import CostTable
+    from ads_gym.nets.cost import CostTable, architecture_cost
 
     architecture = Architecture.read(find_architecture(file))
-    table, mask = CostTable(architecture.config, architecture.scope), architecture.mask
+    config, mask = architecture.config, architecture.mask
     print(render.ansi(architecture.topology, mask))
-    macs, parameters = int(table.macs(mask)), int(table.parameters(mask))
-    print(f"MACs        {macs:>15,}   {macs / table.dense_macs:.3f} of the dense network's")
-    print(f"parameters  {parameters:>15,}   {parameters / table.dense_parameters:.3f} of the dense network's")
-    print(f"relative cost {float(table.relative_cost(mask)):.3f} (0 is the chain, 1 dense), scope {architecture.scope}")
+    if config.widths is not None:
+        widths = (" ".join(map(str, block)) for block in config.bottleneck_channels)
+        print(
+            f"bottleneck channels of each layer, {config.bn_size * config.growth} in the dense network's:",
+            *widths,
+            sep="\n",
+        )
+    costs = zip(
+        ("MACs", "parameters"), architecture_cost(architecture), architecture_cost(architecture.dense), strict=True
+    )
+    for name, cost, dense in costs:
+        print(f"{name:<11} {cost:>15,}   {cost / dense:.3f} of the dense network's")
+    relative = float(CostTable(config, architecture.scope).relative_cost(mask))
+    print(f"relative cost {relative:.3f} (0 is the chain, 1 every connection), scope {architecture.scope}")
 
 
 def tasks() -> None:

@@ -94,6 +94,11 @@ def architecture_cost(architecture: Architecture) -> tuple[int, int]:
     return int(table.macs(architecture.mask)), int(table.parameters(architecture.mask))
 
 
+def relative_macs(architecture: Architecture) -> float:
+    """MACs / those of the network with every connection and every channel."""
+    return architecture_cost(architecture)[0] / architecture_cost(architecture.dense)[0]
+
+
 def readers_macs(config: DenseNetConfig) -> IntArray:
     """int64[destinations]: MACs of all that may read each destination, block by block; 0 for the classifier."""
     macs = []

@@ -15,7 +15,7 @@ from ads_gym.architecture import Architecture
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
 from ads_gym.limits import check_memory
-from ads_gym.nets.cost import CostTable, map_bytes
+from ads_gym.nets.cost import map_bytes, relative_macs
 from ads_gym.nets.folded import fold
 from ads_gym.nets.scoring import infer
 from ads_gym.nets.sparse import SparseDenseNet
@@ -93,11 +93,10 @@ def measure_latency(
         DeviceUnavailable: a device that this machine lacks.
     """
     check_memory(f"a batch of {batch} images", batch * map_bytes(architecture.config))
-    where, topology = resolve_device(device), architecture.topology
-    dense = Architecture(architecture.config, topology.dense(), architecture.scope)
+    where = resolve_device(device)
     try:
         with torch.random.fork_rng(devices=[]):  # leaves torch's random numbers as they are
-            networks = [SparseDenseNet(each).to(where).eval() for each in (dense, architecture)]
+            networks = [SparseDenseNet(each).to(where).eval() for each in (architecture.dense, architecture)]
         generator = torch.Generator(where).manual_seed(0)
         shape = batch, *architecture.config.image_shape
         images = torch.rand(shape, generator=generator, device=where, dtype=torch.float32) * 2 - 1
@@ -116,7 +115,7 @@ def measure_latency(
         device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         threads=torch.get_num_threads(),
         repeats=repeats,
-        relative_macs=float(CostTable(architecture.config, architecture.scope).relative_macs(architecture.mask)),
+        relative_macs=relative_macs(architecture),
         dense=Spread.of(seconds[:, 0]),
         sparse=Spread.of(seconds[:, 1]),
         ratio=Spread.of(ratios),

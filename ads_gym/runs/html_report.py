@@ -12,6 +12,8 @@ from ads_gym.runs import charts
 from ads_gym.runs.folder import circumstances, now
 from ads_gym.runs.page import Page, Role, Stage
 from ads_gym.runs.search_page import search_page
+from ads_gym.runs.sparsify_page import sparsify_page
+from ads_gym.runs.sparsify_record import FILE
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,7 +25,7 @@ _SPACES = "\n" + charts.THIN_SPACE  # which do not count as printable
 
 @checked
 def write_report(run: str | Path, out: str | Path | None = None, *, latency: bool = True, device: str = "auto") -> Path:
-    """Write the report of a finished search.
+    """Write the report of a finished search, or of a finished `sparsify`.
 
     Args:
         run: its folder; nothing else in it is changed.
@@ -36,7 +38,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, latency: boo
 
     Raises:
         NotFound: no run folder.
-        InvalidValue: a search that is not over, or latency that this machine has no memory for.
+        InvalidValue: a run that is not over, or latency that this machine has no memory for.
         DamagedFile: files that cannot be used.
         StorageError: no space or no permission; what stood there before still does.
     """
@@ -44,7 +46,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, latency: boo
     target = folder / NAME if out is None else files.resolve(out)
     if out is None:
         files.check_no_link(target)
-    page = search_page(Path(run))
+    page = (sparsify_page if files.exists(folder / FILE) else search_page)(Path(run))
     if latency and page.sparse.file_bytes is not None:
         page = with_latency(page, device)
     files.write_file(target, render(page))

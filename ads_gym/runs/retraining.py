@@ -18,7 +18,7 @@ from ads_gym.evaluators.base import provenance
 from ads_gym.files import digest as files_digest
 from ads_gym.files import exists, is_file, locked, make_folder, resolve
 from ads_gym.limits import MAX_EPOCHS, MAX_SEEDS, MAX_TENSORS_BYTES
-from ads_gym.nets.cost import CostTable, architecture_cost, check_training_memory
+from ads_gym.nets.cost import architecture_cost, check_training_memory, relative_macs
 from ads_gym.nets.scoring import Score, measure
 from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.training import Recipe, fit, settings_digest
@@ -160,8 +160,7 @@ class _Retraining:
         digests = tuple(task.images(split).digest for split in Split)
         sources = Sources(recipe, found.to_record(), digests, f"repaired {weights}" if inherit else None)
         folder = run / f"retrain-{'inherit' if inherit else 'scratch'}-{settings_digest(sources)}"
-        dense = Architecture(found.config, found.topology.dense(), found.scope)
-        return cls(task, {"sparse": found, "dense": dense}, recipe, inherit, device, folder, sources)
+        return cls(task, {"sparse": found, "dense": found.dense}, recipe, inherit, device, folder, sources)
 
     @property
     def report(self) -> Path:
@@ -262,9 +261,8 @@ def _checkpoint(path: Path) -> Path:
 
 
 def _entry(name: Network, seed: int, architecture: Architecture, valid: Score) -> Retrained:
-    table = CostTable(architecture.config, architecture.scope)
-    macs, parameters = architecture_cost(architecture)
-    return Retrained(name, seed, parameters, macs / table.dense_macs, valid, None)
+    _, parameters = architecture_cost(architecture)
+    return Retrained(name, seed, parameters, relative_macs(architecture), valid, None)
 
 
 def _summary(name: str, networks: list[Retrained]) -> Summary:

@@ -45,7 +45,7 @@ def search_page(run: Path) -> Page:
     found = read_search(run)
     manifest, result, scores = found.manifest, found.result, found.scores
     task = manifest.task or "an evaluator of its own"
-    agent = _text(manifest.identity.get("agent"))
+    agent = text(manifest.identity.get("agent"))
     has_weights = scores.weights is not None
     return Page(
         title=task,
@@ -59,7 +59,7 @@ def search_page(run: Path) -> Page:
         points=tuple(_points(found, agent)),
         lines=result.table,
         curve=_curve(found),
-        snippets=tuple(_snippets(run, result.architecture)) if found.sparse.file_bytes else (),
+        snippets=tuple(snippets(run, result.architecture)) if found.sparse.file_bytes else (),
         command=search_command(manifest, result),
         facts=tuple(_facts(found)),
         notes=tuple(_notes(manifest, result, has_weights)),
@@ -99,7 +99,7 @@ def read_search(run: Path) -> FinishedSearch:
         dense = Architecture(architecture.config, architecture.topology.dense(), architecture.scope)
         costs = architecture_cost(dense), architecture_cost(architecture)
     scores = _read_scores(folder, manifest, result)
-    sizes = _file_sizes(folder, dense, architecture)
+    sizes = file_sizes(folder.best, architecture)
     return FinishedSearch(manifest, result, scores, Size(*costs[0], sizes[0]), Size(*costs[1], sizes[1]))
 
 
@@ -122,9 +122,17 @@ def _read_scores(folder: RunFolder, manifest: Manifest, result: SearchResult) ->
     return Scores(rows, weights, by_weights)
 
 
-def _file_sizes(folder: RunFolder, dense: Architecture, found: Architecture) -> tuple[int | None, int | None]:
-    """Bytes of the dense and of the found network's weights as they are saved; None where no network was written."""
-    weights = folder.best.with_suffix(".safetensors")
+def file_sizes(best: Path, found: Architecture) -> tuple[int | None, int | None]:
+    """Bytes of the dense and of the found network's weights as they are saved; None where no network was written.
+
+    Args:
+        best: the architecture's file; its weights are beside it.
+        found: what is expected in it.
+
+    Raises:
+        DamagedFile: files that cannot be used, or of another network.
+    """
+    weights = best.with_suffix(".safetensors")
     if not files.exists(weights):
         return None, None
     import torch
@@ -132,10 +140,10 @@ def _file_sizes(folder: RunFolder, dense: Architecture, found: Architecture) -> 
     from ads_gym.nets.sparse import SparseDenseNet, load
     from ads_gym.nets.tensorfile import to_safetensors
 
-    if load(folder.best).architecture != found:
-        raise DamagedFile(f"{folder.best} is of another network than {folder.manifest}: bring back the one it names.")
+    if load(best).architecture != found:
+        raise DamagedFile(f"{best} is of another network than the run's record: bring back the one it names.")
     with torch.random.fork_rng(devices=[]):  # leaves torch's random numbers as they are
-        of_dense = len(to_safetensors(SparseDenseNet(dense).state_dict()))
+        of_dense = len(to_safetensors(SparseDenseNet(found.dense).state_dict()))
     with files.file_errors(weights):
         return of_dense, weights.stat().st_size
 
@@ -209,7 +217,7 @@ def _random_keys(found: FinishedSearch) -> list[bytes]:
     return [cost.topology.key(mask) for mask in masks]
 
 
-def _snippets(run: Path, architecture: Architecture) -> Iterator[Snippet]:
+def snippets(run: Path, architecture: Architecture) -> Iterator[Snippet]:
     """How the network is loaded, and used without ads-gym."""
     shape = ", ".join(map(str, architecture.config.image_shape))
     yield Snippet(
@@ -261,22 +269,22 @@ def _facts(found: FinishedSearch) -> Iterator[Facts]:
     limit = identity.pop("limit in MACs", None)
     share = f" ({limit / found.dense.macs:.1%} of dense)" if isinstance(limit, int) else ""
     search = [("task", manifest.task or "none"), ("budget", f"{manifest.budget:,} evaluations")]
-    search += [(name, _text(identity.pop(name))) for name in OF_THE_SEARCH if name in identity]
-    search += [("limit in MACs", "none" if limit is None else f"{_text(limit)}{share}")]
+    search += [(name, text(identity.pop(name))) for name in OF_THE_SEARCH if name in identity]
+    search += [("limit in MACs", "none" if limit is None else f"{text(limit)}{share}")]
     search += [("scored with", f"{found.scores.weights} weights")] if found.scores.weights else []
     yield Facts("Search", search)
     config = result.architecture.config.to_dict()
-    yield Facts("Dense network", [(name.replace("_", " "), _text(value)) for name, value in config.items()])
+    yield Facts("Dense network", [(name.replace("_", " "), text(value)) for name, value in config.items()])
     evaluating = sum(row.seconds for row in rows)
     time = [("began", _date(manifest.began)), ("ended", _date(manifest.ended or "")), *_elapsed(manifest)]
-    time += [("evaluating", f"{_duration(evaluating)}, {evaluating / len(rows):.3g} s for each network")]
+    time += [("evaluating", f"{duration(evaluating)}, {evaluating / len(rows):.3g} s for each network")]
     yield Facts("Time", time)
     where: dict[str, Any] = {
         name: identity.pop(name) for name in ("device", "torch", "cpu capability") if name in identity
     }
     versions = {**where, **manifest.circumstances}
-    yield Facts("Machine and versions", [(_text(name), _text(versions[name])) for name in list(versions)[:MAX_FACTS]])
-    yield Facts("Digests", [(_text(name), _text(identity[name])) for name in list(identity)[:MAX_FACTS]])
+    yield Facts("Machine and versions", [(text(name), text(versions[name])) for name in list(versions)[:MAX_FACTS]])
+    yield Facts("Digests", [(text(name), text(identity[name])) for name in list(identity)[:MAX_FACTS]])
 
 
 def _elapsed(manifest: Manifest) -> list[tuple[str, str]]:
@@ -285,7 +293,7 @@ def _elapsed(manifest: Manifest) -> list[tuple[str, str]]:
         seconds = datetime.fromisoformat(manifest.ended or "") - datetime.fromisoformat(manifest.began)
     except (ValueError, TypeError):  # TypeError: one without a time zone
         return []
-    return [("altogether", _duration(seconds.total_seconds()))]
+    return [("altogether", duration(seconds.total_seconds()))]
 
 
 def _date(text: str) -> str:
@@ -293,7 +301,8 @@ def _date(text: str) -> str:
     return text.replace("T", " ", 1)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """For people."""
     if not 0 <= seconds < 1e9:
         return f"{seconds:.3g} s"
     if seconds < 120:
@@ -302,7 +311,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     """A value of JSON, for people."""
     if value is None:
         return "none"

@@ -29,6 +29,7 @@ from ads_gym.runs.html_report import render, with_latency, write_report
 from ads_gym.runs.page import Curve, Page, Points, Role, Size, Stage
 from ads_gym.runs.search_command import search_command
 from ads_gym.runs.search_page import read_search, search_page
+from ads_gym.runs.sparsify_record import FILE, RECORD
 from ads_gym.tasks import Task
 from ads_gym.topology import Topology
 
@@ -555,3 +556,22 @@ def test_the_template_has_no_stray_names():
     }
     missing = {name for name in used - {"axis"} if f".{name}" not in STYLE}
     assert not missing, textwrap.shorten(str(missing), 200)
+
+
+@pytest.mark.parametrize("labels", [None, torch.arange(60) % 4])
+def test_the_report_of_a_sparsification(tmp_path, labels):
+    densenet = pytest.importorskip("torchvision.models.densenet")
+    torch.manual_seed(0)
+    model, images = densenet.DenseNet(6, (3, 3), 8, num_classes=4), torch.randn(60, 3, 40, 40)
+    settings = {"max_macs": 0.6, "distil": 2, "evaluations": 0, "progress": False}
+    made = ads_gym.sparsify(model, images, labels, test=images[:9], run=tmp_path / "run", **settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    page = write_report(tmp_path / "run", latency=labels is not None).read_text()
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for stage in made.stages:
+        assert stage.name in page and f"{stage.valid.accuracy:.1%}"[:-1] in page
+    assert ("agreement" in page) == (labels is None) or "On 9 test images" in page
+    assert f"{made.relative_macs:.1%}"[:-1] in page and "channels inside its layers" in page
+    RECORD.write(tmp_path / "run" / FILE, replace(made.record, ended=None))
+    with pytest.raises(InvalidValue, match="is not over"):
+        write_report(tmp_path / "run")
