@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ads_gym
-from ads_gym.compression import sparsify
+from ads_gym.compression.pipeline import sparsify
 from ads_gym.data.images import network_input
 from ads_gym.data.spec import Split
 from ads_gym.nets.cost import CostTable
@@ -191,7 +191,6 @@ def with_classifier(head):
         ({"labels": torch.arange(16) % 3, "classes": (0, 1)}, "3 classes of images, and 2"),
         ({"test": IMAGES[:, :2]}, "test images are"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_used_leaves_no_folder(tmp_path, change, says):
     given = {"model": model_of_torchvision(), "images": IMAGES, "run": tmp_path / "run"} | FEW

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ads_gym
-from ads_gym.compression import sparsify
+from ads_gym.compression.pipeline import sparsify
 from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.nets.tensorfile import to_safetensors
 from ads_gym.runs.sparsify_record import FILE, read_record

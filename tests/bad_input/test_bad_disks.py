@@ -8,7 +8,7 @@ import torch
 from commands import read_rows, run_here
 from sabotage import PLANTED, REAL, RETRAIN, TRAIN, changed, contents, is_one_clear_line
 
-from ads_gym.compression import sparsify
+from ads_gym.compression.pipeline import sparsify
 from ads_gym.errors import StorageError
 
 

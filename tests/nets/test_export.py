@@ -14,7 +14,7 @@ from marks import slow
 from networks import BN_SIZE, KINDS, trained_looking
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.compression import sparsify
+from ads_gym.compression.pipeline import sparsify
 from ads_gym.errors import AdsGymError, InvalidValue, MissingPackage, StorageError, UnknownName
 from ads_gym.limits import allow_large
 from ads_gym.nets import export as exporting

@@ -4,50 +4,41 @@ Its steps, each of which goes on from what the one before left in the run folder
 `refine` (the stages "inherited", "repaired", "distilled"), then the test images, if there are any.
 """
 
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, InstanceOf
-from torch import Tensor, nn
+from torch import nn
 
 from ads_gym import __version__
 from ads_gym.agents.registry import find_agent
 from ads_gym.architecture import Architecture
-from ads_gym.data.given import Given, Transform
-from ads_gym.data.given_splits import GivenSplits, digest_of, read_splits
-from ads_gym.data.images import ImageSet
+from ads_gym.compression.choosing import choose, macs_of_limit
+from ads_gym.compression.subject import CHUNK, Subject, make_subject
+from ads_gym.data.given import Transform
+from ads_gym.data.given_splits import digest_of, read_splits
 from ads_gym.devices import resolve_device
-from ads_gym.errors import InvalidValue
-from ads_gym.evaluators.repaired import RepairedEvaluator
 from ads_gym.files import resolve
 from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
-from ads_gym.nets.channels import reordered, sort_channels
-from ads_gym.nets.cost import CostTable, architecture_cost, dense_cost
-from ads_gym.nets.densenet import DenseNet, check_input, uninitialised
+from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.distil import distil as distil_network
-from ads_gym.nets.from_torchvision import from_torchvision, unwrapped
+from ads_gym.nets.from_torchvision import unwrapped
 from ads_gym.nets.pace import measure_pace
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
-from ads_gym.nets.residual import elimination_order, kept_within
-from ads_gym.nets.scoring import Score, check_images, measure
+from ads_gym.nets.scoring import Score, measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
-from ads_gym.problem import macs_within, problem_of
 from ads_gym.records import Seed, checked, to_values
 from ads_gym.runs.code_digest import source_digest
 from ads_gym.runs.folder import circumstances, now
 from ads_gym.runs.identity import code_parts
 from ads_gym.runs.progress import duration
-from ads_gym.runs.runner import find_best
 from ads_gym.runs.sparsify_folder import BEST, Steps, opened_steps
 from ads_gym.runs.sparsify_record import (
-    Channels,
     Images,
     Measured,
     OnTest,
@@ -58,15 +49,8 @@ from ads_gym.runs.sparsify_record import (
     StageName,
 )
 from ads_gym.runs.step_lines import StepLines
-from ads_gym.topology import BoolArray, Topology
 
-CALIBRATION = 3_000  # images from which weights are solved, at most
-LARGE = 64  # pixels; of larger images fewer are taken, and no masks are evaluated unless that is asked for
-LARGE_CALIBRATION = 128
 EVALUATIONS = 64
-MULTIPLE = 8  # channels: so many a GPU, or a vector of a CPU, takes at once
-SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a search tries to save by connections
-CHUNK = 64  # images in one forward pass
 BATCH = Distillation().batch_size
 
 
@@ -176,10 +160,10 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         DeviceUnavailable: this machine has no such device.
     """
     where, lines = resolve_device(device), StepLines(progress)
-    subject = _subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
+    subject = make_subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
     count = (0 if subject.is_large else EVALUATIONS) if evaluations is None else evaluations
     settings = Settings(max_macs, count, find_agent(agent).name if count else None, distil, seed, where.type)
-    _limit(subject, max_macs)  # before anything is written
+    macs_of_limit(subject, max_macs)  # before anything is written
     folder = None if run is None else resolve(run)
     with opened_steps(folder, _record(subject, settings, agent, type(unwrapped(model)).__name__, folder)) as steps:
         if steps.record.ended is None:
@@ -197,66 +181,6 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         if steps.record.ended is None:
             steps.note(ended=now())
         return Compressed(network.cpu(), architecture, steps.record, folder)
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is made smaller, and with which images."""
-
-    supernet: DenseNet  # a copy of the caller's model, on the device
-    calibration: Tensor  # images on the device, from which weights are solved
-    valid: ImageSet  # on the device; labels, or what the dense network predicts
-    test: ImageSet | None  # on the CPU
-    measured: Measured  # on `valid`
-    test_measured: Measured
-    divided: bool  # whether `valid` is a quarter of what was given
-
-    def reordered(self, channels: Channels | None) -> "Subject":
-        """With the supernet's bottleneck channels in another order, which changes nothing."""
-        return self if channels is None else replace(self, supernet=reordered(self.supernet, channels))
-
-    @property
-    def is_large(self) -> bool:
-        """Whether images are so large that fewer are taken, and no masks are evaluated by default."""
-        return max(self.calibration.shape[2:]) > LARGE
-
-    @property
-    def multiple(self) -> int:
-        """Of which the numbers of channels in layers are."""
-        return MULTIPLE if self.is_large else 1
-
-
-def _subject(model: nn.Module, splits: GivenSplits, classes: Sequence[int] | None, device: torch.device) -> Subject:
-    """Copy the model, and make the images ready for it.
-
-    Raises:
-        InvalidValue: a model or images that cannot be used.
-    """
-    supernet = from_torchvision(model, splits.image_size)
-    config = supernet.config
-    splits = splits.with_classes(classes, config.classes)
-    check_input(splits.train.images, config)
-    most = LARGE_CALIBRATION if max(splits.image_size) > LARGE else CALIBRATION
-    calibration = splits.train.images[:most].to(device)
-    if len(calibration) < 2:
-        raise InvalidValue(f"weights are solved from at least two images, got {len(calibration)}: give more.")
-    supernet.to(device)
-    valid, measured = _labelled(supernet, splits.valid)
-    test, test_measured = (None, measured) if splits.test is None else _labelled(supernet, splits.test)
-    for each in (valid, test):
-        if each is not None:
-            check_images(each, config)
-    return Subject(supernet, calibration, valid.to(device), test, measured, test_measured, splits.divided)
-
-
-def _labelled(supernet: DenseNet, given: Given) -> tuple[ImageSet, Measured]:
-    """Images with their labels, or with what the dense network takes them for; on the CPU."""
-    if given.labels is not None:
-        return ImageSet(given.images, given.labels), "accuracy"
-    device = supernet.classifier.weight.device
-    with torch.no_grad():
-        parts = [supernet(part.to(device)).argmax(1) for part in torch.split(given.images, CHUNK)]
-    return ImageSet(given.images, torch.cat(parts).cpu()), "agreement"
 
 
 def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder: Path | None) -> SparsifyRecord:
@@ -286,102 +210,6 @@ def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder
     )
     versions = circumstances() | {"torch": torch.__version__}
     return SparsifyRecord(identity, model, subject.supernet.config, settings, subject.measured, images, versions, now())
-
-
-def choose(
-    subject: Subject, settings: Settings, agent: Any, folder: Path | None, progress: bool
-) -> tuple[Architecture, Channels | None]:
-    """Choose what is kept within the limit: of skip connections or, with bottlenecks, of the channels in each layer.
-
-    Args:
-        subject: the dense network and its images.
-        settings: the limit and the budget.
-        agent: that searches, if there is a budget.
-        folder: of the run; the search goes on in its folder "search". None: a temporary one.
-        progress: whether the search shows progress.
-
-    Returns:
-        The architecture, and the order in which the supernet has its channels then (see `Subject.reordered`).
-    """
-    limit = _limit(subject, settings.max_macs)
-
-    def search(supernet: DenseNet) -> BoolArray:
-        return _search(supernet, subject, limit, settings, agent, folder, progress)
-
-    if subject.supernet.config.bottleneck:
-        return _choose_channels(subject, limit, settings, search if settings.evaluations else None)
-    table, order = CostTable(subject.supernet.config), elimination_order(subject.supernet, subject.calibration)
-    masks = [kept_within(order, table.connection_macs, limit - table.least_macs)]
-    masks += [search(subject.supernet)] if settings.evaluations else []
-    return _best([Architecture(subject.supernet.config, mask) for mask in masks], subject, settings), None
-
-
-def _choose_channels(
-    subject: Subject, limit: int, settings: Settings, search: Callable[[DenseNet], BoolArray] | None
-) -> tuple[Architecture, Channels]:
-    """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
-    config = subject.supernet.config
-    made, keep_all = (
-        sort_channels(subject.supernet, subject.calibration, seed=settings.seed),
-        Topology(config.blocks).dense(),
-    )
-    ready = subject.reordered(made.channels)
-    found = [Architecture(made.narrowed(limit, subject.multiple), keep_all)]
-    if search is not None:
-        wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
-        if CostTable(wider).least_macs <= limit:
-            supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
-            supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
-            found.append(Architecture(wider, search(supernet.eval())))
-    return _best(found, ready, settings), made.channels
-
-
-def _best(found: Sequence[Architecture], subject: Subject, settings: Settings) -> Architecture:
-    """The one with the least loss on the validation images, repaired."""
-    if len(found) == 1:
-        return found[0]
-    return min(found, key=lambda each: measure(_repaired(each, subject, settings), subject.valid, CHUNK).loss)
-
-
-def _repaired(architecture: Architecture, subject: Subject, settings: Settings) -> SparseDenseNet:
-    network = build_sparse(architecture, subject.supernet)
-    repair(network, subject.supernet, subject.calibration, seed=settings.seed)
-    return network
-
-
-def _search(
-    supernet: DenseNet,
-    subject: Subject,
-    limit: int,
-    settings: Settings,
-    agent: Any,
-    folder: Path | None,
-    progress: bool,
-) -> BoolArray:
-    """The mask of a supernet's skip connections, within a limit on MACs, that an agent finds by repaired loss."""
-    device = str(subject.calibration.device)
-    evaluator = RepairedEvaluator(supernet, _unlabelled(subject.calibration), subject.valid, device=device)
-    problem = problem_of(evaluator, "loss", limit / dense_cost(supernet.config)[0])
-    with ExitStack() as stack:
-        stack.callback(problem.close)
-        place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder
-        run = Path(place) / "search"
-        return find_best(problem, agent, settings.evaluations, run, seed=settings.seed, progress=progress)
-
-
-def _limit(subject: Subject, max_macs: Any) -> int:
-    """The most MACs of the result.
-
-    Raises:
-        InvalidValue: no number, or less than the smallest network needs.
-    """
-    table = CostTable(subject.supernet.config)
-    if not subject.supernet.config.bottleneck:
-        return macs_within(max_macs, table.dense_macs, table.least_macs, "only the chain")
-    config = subject.supernet.config
-    widths = [min(width, subject.multiple) for block in config.bottleneck_channels for width in block]
-    least, _ = dense_cost(replace(config, widths=tuple(widths)))
-    return macs_within(max_macs, table.dense_macs, least, f"channels in each layer: {subject.multiple}")
 
 
 def inherit(network: SparseDenseNet, subject: Subject, settings: Settings, lines: StepLines) -> None:
@@ -485,8 +313,3 @@ def _say(stage: Stage, subject: Subject, lines: StepLines) -> None:
 
 def _scores(score: Score) -> Scores:
     return Scores(*score)
-
-
-def _unlabelled(images: Tensor) -> ImageSet:
-    """Calibration images as an evaluator takes them; their labels are not used."""
-    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64, device=images.device))

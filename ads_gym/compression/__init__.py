@@ -1,0 +1,1 @@
+"""`sparsify`: a trained DenseNet in, a smaller one out."""

@@ -1,0 +1,130 @@
+"""The first step of `sparsify`: what of a network is kept within a limit on MACs."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ads_gym.architecture import Architecture
+from ads_gym.compression.subject import CHUNK, Subject
+from ads_gym.data.images import ImageSet
+from ads_gym.evaluators.repaired import RepairedEvaluator
+from ads_gym.nets.channels import sort_channels
+from ads_gym.nets.cost import CostTable, dense_cost
+from ads_gym.nets.densenet import DenseNet, uninitialised
+from ads_gym.nets.repair import repair
+from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.nets.scoring import measure
+from ads_gym.nets.sparse import SparseDenseNet, build_sparse
+from ads_gym.problem import macs_within, problem_of
+from ads_gym.runs.runner import find_best
+from ads_gym.runs.sparsify_record import Channels, Settings
+from ads_gym.topology import BoolArray, Topology
+
+SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a search tries to save by connections
+
+
+def choose(
+    subject: Subject, settings: Settings, agent: Any, folder: Path | None, progress: bool
+) -> tuple[Architecture, Channels | None]:
+    """Choose what is kept within the limit: of skip connections or, with bottlenecks, of the channels in each layer.
+
+    Args:
+        subject: the dense network and its images.
+        settings: the limit and the budget.
+        agent: that searches, if there is a budget.
+        folder: of the run; the search goes on in its folder "search". None: a temporary one.
+        progress: whether the search shows progress.
+
+    Returns:
+        The architecture, and the order in which the supernet has its channels then (see `Subject.reordered`).
+    """
+    limit = macs_of_limit(subject, settings.max_macs)
+
+    def search(supernet: DenseNet) -> BoolArray:
+        return _search(supernet, subject, limit, settings, agent, folder, progress)
+
+    if subject.supernet.config.bottleneck:
+        return _choose_channels(subject, limit, settings, search if settings.evaluations else None)
+    table, order = CostTable(subject.supernet.config), elimination_order(subject.supernet, subject.calibration)
+    masks = [kept_within(order, table.connection_macs, limit - table.least_macs)]
+    masks += [search(subject.supernet)] if settings.evaluations else []
+    return _best([Architecture(subject.supernet.config, mask) for mask in masks], subject, settings), None
+
+
+def _choose_channels(
+    subject: Subject, limit: int, settings: Settings, search: Callable[[DenseNet], BoolArray] | None
+) -> tuple[Architecture, Channels]:
+    """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
+    config = subject.supernet.config
+    made, keep_all = (
+        sort_channels(subject.supernet, subject.calibration, seed=settings.seed),
+        Topology(config.blocks).dense(),
+    )
+    ready = subject.reordered(made.channels)
+    found = [Architecture(made.narrowed(limit, subject.multiple), keep_all)]
+    if search is not None:
+        wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
+        if CostTable(wider).least_macs <= limit:
+            supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
+            supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
+            found.append(Architecture(wider, search(supernet.eval())))
+    return _best(found, ready, settings), made.channels
+
+
+def _best(found: Sequence[Architecture], subject: Subject, settings: Settings) -> Architecture:
+    """The one with the least loss on the validation images, repaired."""
+    if len(found) == 1:
+        return found[0]
+    return min(found, key=lambda each: measure(_repaired(each, subject, settings), subject.valid, CHUNK).loss)
+
+
+def _repaired(architecture: Architecture, subject: Subject, settings: Settings) -> SparseDenseNet:
+    network = build_sparse(architecture, subject.supernet)
+    repair(network, subject.supernet, subject.calibration, seed=settings.seed)
+    return network
+
+
+def _search(
+    supernet: DenseNet,
+    subject: Subject,
+    limit: int,
+    settings: Settings,
+    agent: Any,
+    folder: Path | None,
+    progress: bool,
+) -> BoolArray:
+    """The mask of a supernet's skip connections, within a limit on MACs, that an agent finds by repaired loss."""
+    device = str(subject.calibration.device)
+    evaluator = RepairedEvaluator(supernet, _unlabelled(subject.calibration), subject.valid, device=device)
+    problem = problem_of(evaluator, "loss", limit / dense_cost(supernet.config)[0])
+    with ExitStack() as stack:
+        stack.callback(problem.close)
+        place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder
+        run = Path(place) / "search"
+        return find_best(problem, agent, settings.evaluations, run, seed=settings.seed, progress=progress)
+
+
+def macs_of_limit(subject: Subject, max_macs: Any) -> int:
+    """The most MACs of the result.
+
+    Raises:
+        InvalidValue: no number, or less than the smallest network needs.
+    """
+    table = CostTable(subject.supernet.config)
+    if not subject.supernet.config.bottleneck:
+        return macs_within(max_macs, table.dense_macs, table.least_macs, "only the chain")
+    config = subject.supernet.config
+    widths = [min(width, subject.multiple) for block in config.bottleneck_channels for width in block]
+    least, _ = dense_cost(replace(config, widths=tuple(widths)))
+    return macs_within(max_macs, table.dense_macs, least, f"channels in each layer: {subject.multiple}")
+
+
+def _unlabelled(images: Tensor) -> ImageSet:
+    """Calibration images as an evaluator takes them; their labels are not used."""
+    return ImageSet(images, torch.zeros(len(images), dtype=torch.int64, device=images.device))
