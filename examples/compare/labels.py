@@ -55,7 +55,8 @@ def table(rows: list[dict]) -> list[str]:
     splits = ["valid", "test"][: 1 + all("test" in row for row in rows)]
     dense = {row["task"]: row for row in rows if row["choice"] == "dense"}
     columns = [f"{split.upper()} | less dense (95 % interval)" for split in splits]
-    lines = [f"| limit | choice | way | MACs | {' | '.join(columns)} |", "|---" * (4 + 2 * len(splits)) + "|"]
+    heads = ["limit", "choice", "way", "supernets", "MACs", *columns]
+    lines = [f"| {' | '.join(heads)} |", "|---" * (5 + 2 * len(splits)) + "|"]
     limits = sorted({row["limit"] for row in rows}, reverse=True)
     choices, ways = (list(dict.fromkeys(row[key] for row in rows)) for key in ("choice", "way"))
     for limit, way, choice in product(limits, ways, choices):
@@ -63,10 +64,11 @@ def table(rows: list[dict]) -> list[str]:
         if not here:
             continue
         by_task = {task: [row for row in here if row["task"] == task] for task in dense}
-        cells = [f"{limit:g}", choice, way, f"{np.mean([row['relative_macs'] for row in here]):.3f}"]
+        count = len({row["task"] for row in here})
+        cells = [f"{limit:g}", choice, way, str(count), f"{np.mean([row['relative_macs'] for row in here]):.3f}"]
         for split in splits:
             means = {task: float(np.mean([row[split] for row in found])) for task, found in by_task.items() if found}
             cells.append(f"{np.mean(list(means.values())):.2f}")
             cells.append(told([mean - dense[task][split] for task, mean in means.items()]))
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", f"{len(dense)} supernets; of random masks, the mean of each supernet's."]
+    return [*lines, "", "Accuracy in %, mean over supernets; of several networks of one supernet, their mean."]
