@@ -1,4 +1,4 @@
-"""An exported program as an ONNX file: a node or two for each of the ten operations that our networks are made of.
+"""An exported program as an ONNX file: a node or two for each of the few operations that our networks have.
 
 torch has two exporters of its own. The one by TorchScript is deprecated; the other runs the program through several
 compilers, which takes minutes for DenseNet-121, and needs onnxscript. Our programs are so simple that a table does it.

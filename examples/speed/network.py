@@ -14,6 +14,7 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import Layer, Transition
 from ads_gym.nets.folded import fold
+from ads_gym.nets.scoring import infer
 from ads_gym.nets.sparse import SparseDenseNet, calibrate
 
 CONFIGS = {
@@ -88,7 +89,7 @@ def compare(what: str, networks: dict[str, dict[str, nn.Module]], batch: int, ca
 
     def run(network: nn.Module) -> None:
         for _ in range(calls):
-            network(images)
+            infer(network, images)
 
     seconds = interleaved(
         {
