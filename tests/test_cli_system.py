@@ -61,6 +61,7 @@ def test_help_loads_nothing_heavy(tmp_path):
     assert "train-supernet" in done.stdout and done.stdout.splitlines()[-1].strip() == "loaded:"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on open files")
 def test_without_free_file_handles(tmp_path):
     """The program itself cannot begin with 5; with 16 it has enough."""

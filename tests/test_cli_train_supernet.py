@@ -245,6 +245,7 @@ def test_a_user_without_a_home(place, command):
     assert done.stderr.startswith("Error: ") and "HOME" in done.stderr
 
 
+@pytest.mark.slow
 @needs_linux
 def test_weights_that_may_not_be_read_are_told_so(run, place):
     assert run(*TRAIN, "--out", "task").code == 0

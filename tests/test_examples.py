@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import slow
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(path.name for path in FOLDER.glob("*.py") if not path.name.startswith("benchmark"))
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [slow(name) if name == "sb3_agents.py" else name for name in EXAMPLES])
 def test_an_example_runs(tmp_path, name):
     environment = os.environ | {"ADS_GYM_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     environment.pop("ADS_GYM_DATA", None)
@@ -31,6 +32,7 @@ def test_an_example_is_short_and_says_how_it_is_run(name):
     assert f"python examples/{name}" in text
 
 
+@pytest.mark.slow
 def test_the_quickstart_takes_a_network_home(tmp_path, monkeypatch, capsys):
     """What it prints of the network is what the search recorded of it."""
     monkeypatch.chdir(tmp_path)

@@ -75,6 +75,7 @@ def test_a_task_repairs_as_repair_does(task):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.slow
 def test_a_search_on_repaired_weights(tmp_path, monkeypatch, capsys, task):
     monkeypatch.chdir(tmp_path)
     command = ("search", "--agent", "random", "--evaluations", "3", "--max-macs", "0.7", "--run", "run")

@@ -7,6 +7,7 @@ import ast
 import inspect
 import re
 import warnings
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from ads_gym.evaluators.roofline import count_work, peak_memory
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.evaluators.throughput import measure_throughput, neighbours, random_masks, time_evaluator
 from ads_gym.limits import allow_large
+from ads_gym.nets.channels import reordered, sort_channels
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.distil import distil
@@ -154,8 +156,8 @@ def images(count=24):
     return ImageSet(torch.zeros(count, 1, 8, 8, dtype=torch.uint8), torch.arange(count) % 2)
 
 
-def network():
-    return DenseNet(CONFIG).eval()
+def network(**changes):
+    return DenseNet(replace(CONFIG, **changes)).eval()
 
 
 def sparse():
@@ -382,6 +384,8 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     ),
     "from_torchvision": lambda: call(from_torchvision, network(), (8, 8)),
     "read_images": lambda: call(read_images, IMAGES, None, 10, 0),
+    "sort_channels": lambda: call(sort_channels, network(bottleneck=True), IMAGES, None, seed=0),
+    "reordered": lambda: call(reordered, network(bottleneck=True), (tuple(range(8)),) * 4),
     "elimination_order": lambda: call(elimination_order, network(), IMAGES, "layers"),
     "DenseNet": lambda: call(DenseNet, CONFIG, "cpu"),
     "DenseNet()": lambda: call(network(), images=torch.zeros(2, 1, 8, 8), mask=MASK, scope="layers"),
@@ -470,6 +474,10 @@ NOT_CALLED = {  # public names with nothing to give a wrong value to
     **dict.fromkeys(["Layer", "Transition"], "parts of a network, which makes them of a checked config"),
     **dict.fromkeys(["decomposition", "kernels", "SPREAD_COSTS", "__version__"], "no callable"),
     "to_values": "the fields of a record that is there",
+    **dict.fromkeys(
+        ["architecture_cost", "dense_cost", "infer", "kept_within", "masks_that_cost"],
+        "what our benchmarks take from below the functions that check",
+    ),
 }
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ads_gym.data.images import ImageSet
 from ads_gym.nets.cost import map_bytes
 from ads_gym.nets.densenet import DenseNet, check_input
+from ads_gym.nets.scoring import check_images
 from ads_gym.records import Seed, checked
 from ads_gym.torch_state import isolated
 
@@ -30,8 +32,13 @@ def sensitivities(
         images: float [n, c, h, w] as it reads them, on its device.
         labels: int64 [n]; None: drawn from what the network predicts.
         seed: of that draw.
+
+    Raises:
+        InvalidValue: images that the network does not read, or other labels.
     """
     check_input(images, network.config)
+    if labels is not None:
+        check_images(ImageSet(images, labels), network.config)
     sums: dict[str, Tensor] = {}
 
     def watch(name: str, output: Tensor) -> None:

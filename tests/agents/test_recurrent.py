@@ -37,12 +37,14 @@ def test_learns_a_hidden_mask(policy):
     assert agreement(agent, vector(problem), 5) > 0.93
 
 
+@pytest.mark.slow
 def test_follows_given_decisions():
     evaluator = planted(4, kind="given")  # 6 bits: three given, three that follow them
     agent = Recurrent(given_decisions(evaluator), seed=0).learn(2500 * 3)
     assert agreement(agent, given_decisions(evaluator), 25) > 0.9
 
 
+@pytest.mark.slow
 def test_without_memory_given_decisions_cannot_be_followed():
     evaluator = planted(4, kind="given")
     agent = Recurrent(given_decisions(evaluator), seed=0, learning_rate=0.0).learn(2500 * 3)
@@ -125,6 +127,7 @@ def test_predictions_do_not_change_the_training(policy):
     assert list(counted.history) == list(other.history)
 
 
+@pytest.mark.slow
 def test_given_decisions_of_many_lengths():
     class Ragged(gym.Wrapper):
         def __init__(self, env, seed):

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import torch
 from commands import read_rows, run_here
+from marks import slow
 from sabotage import PLANTED, REAL, RETRAIN, TRAIN, changed, contents, is_one_clear_line
 
 from ads_gym.compression.pipeline import sparsify
@@ -59,7 +60,7 @@ def test_a_full_disk_leaves_the_report_that_stood_there(place, capsys, mounted):
     assert run_here(capsys, "report", "mounted/real", "--no-latency").code == 0
 
 
-@pytest.mark.parametrize("format_", ["onnx", "torch-export", "python"])
+@pytest.mark.parametrize("format_", [slow("onnx"), "torch-export", slow("python")])
 def test_a_full_disk_during_an_export(place, capsys, mounted, format_):
     disk = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
     command = ("export", "real", "--format", format_, "--out", "mounted/net", "--replace")

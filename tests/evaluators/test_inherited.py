@@ -160,6 +160,7 @@ def test_traversals_kept_between_batches_change_no_bit(monkeypatch):
         assert len({tuple(found) for found in pool.map(keeping.evaluate, [masks] * 4)}) == 1
 
 
+@pytest.mark.slow
 def test_memory_stays_below_the_limit_and_a_small_limit_never_fails():
     config = KINDS[0]
     supernet, images = trained_looking(config), [random_images(config, n, 1) for n in (30, 400)]

@@ -118,6 +118,7 @@ def test_a_mask_has_the_same_bits_in_any_company(config, monkeypatch):
     assert evaluator_of(config).evaluate(masks[::5]) == together[::5]
 
 
+@pytest.mark.slow
 def test_memory_and_threads_change_no_bit(monkeypatch):
     small_chunks(monkeypatch)
     config = KINDS[3]

@@ -17,7 +17,7 @@ from marks import slow
 HERE = Path(__file__).parent
 QUICK = [
     *("nothing", "agent with code", "reward", "task as code", "data as code", "data as a pipe", "markup"),
-    *("python everywhere", "trigger", "postscript", "loops", "drafts"),
+    *("trigger", "loops"),
 ]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch has computed")
 

@@ -198,6 +198,7 @@ def test_a_network_that_computes_something_else_is_not_written(tmp_path):
     assert not files_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_difference_is_seen(tmp_path, monkeypatch):
     network, maker = sparse(TINY), exporting._MAKERS[ExportFormat.PYTHON]
 
@@ -212,6 +213,7 @@ def test_a_difference_is_seen(tmp_path, monkeypatch):
     assert not files_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(standalone, "program", lambda network: "raise SystemError('broken')")
     with pytest.raises(InvalidValue, match=r"does not run in .*: SystemError: broken"):
@@ -277,6 +279,7 @@ def test_a_full_temporary_folder_is_told(tmp_path, monkeypatch):
     assert not files_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_smaller_densenet_of_torchvisions_in_every_format(tmp_path):
     densenet = pytest.importorskip("torchvision.models.densenet")
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from networks import KINDS, random_images, trained_looking
 from torch import nn
 
@@ -99,7 +100,7 @@ def test_data_parallel_calls_it(network, images, logits):
     assert torch.equal(nn.DataParallel(network)(images), logits)
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("backend", ["eager", slow("aot_eager")])
 def test_it_compiles_into_one_graph(backend):
     network = sparse(KINDS[1])
     compiled = torch.compile(network, backend=backend, fullgraph=True, dynamic=True)
@@ -109,6 +110,7 @@ def test_it_compiles_into_one_graph(backend):
             torch.testing.assert_close(compiled(images), network(images), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_compiled_it_learns():
     network, images = sparse(KINDS[1]).train(), images_of(KINDS[1], 6)
     plain = copy.deepcopy(network)

@@ -387,6 +387,7 @@ def test_history_is_written_from_the_record(place):
     assert untimed(result.folder)[:40] == [(r.number, r.mask, r.metrics, r.objective, r.episode) for r in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_random_masks")
 def test_a_run_on_a_shared_store_has_all_in_its_own_record(place):
     alone = search("random", 30, run="alone")
@@ -452,6 +453,7 @@ def test_numpy_numbers_are_numbers(place):
     assert search("density", 4, seed=2, agent_options={"batch_size": 2}).stored is not None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_random_masks")
 def test_a_tilde_is_home(place):
     (place / "me").mkdir()
@@ -522,6 +524,7 @@ def test_a_kill_while_a_run_begins_is_no_obstacle(place, pattern):
     assert "5 evaluations" in program(*command).out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_random_masks")
 def test_weights_never_lie_beside_another_architecture(place, monkeypatch):
     """While a run is extended, best.json may change long before the weights are made anew."""
