@@ -10,7 +10,7 @@ Shapes: r rows, i inputs of one output, o outputs, g parts of w inputs each.
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -56,8 +56,9 @@ class Elimination:
         gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) or 1.0)
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)) * rows
         per_channel = weight[0].numel() // sum(widths)
-        self._spans = list(pairwise(accumulate((width * per_channel for width in widths), initial=0)))
-        self._left = torch.arange(len(gram), device=gram.device)  # inputs that are still there
+        sizes = [width * per_channel for width in widths]
+        starts = accumulate(sizes, initial=0)
+        self._spans = dict(enumerate(zip(starts, sizes, strict=False)))  # of each part that is left: its first input, w
 
     def order(self, savings: dict[int, float]) -> Iterator[Dropped]:
         """The parts in the order in which they go, until none of them is left.
@@ -72,20 +73,15 @@ class Elimination:
             self._drop(part)
             yield Dropped(part, growth[part], growth[part] / savings.pop(part))
 
-    def _place(self, part: int) -> Tensor:
-        """Where the inputs of a part are among those that are left."""
-        span = torch.tensor(self._spans[part], device=self._left.device)
-        low, high = torch.searchsorted(self._left, span).tolist()
-        return torch.arange(low, high, device=self._left.device)
-
     def _growths(self, parts: Iterable[int]) -> dict[int, float]:
         """By how much the error grows without each of some parts; all parts of a width at once."""
         by_width: dict[int, list[int]] = {}
         for part in parts:
-            by_width.setdefault(self._spans[part][1] - self._spans[part][0], []).append(part)
+            by_width.setdefault(self._spans[part][1], []).append(part)
         growths: dict[int, float] = {}
-        for alike in by_width.values():
-            place = torch.stack([self._place(part) for part in alike])  # [g, w]
+        for width, alike in by_width.items():
+            starts = torch.tensor([self._spans[part][0] for part in alike], device=self._inverse.device)
+            place = starts[:, None] + torch.arange(width, device=starts.device)  # [g, w]
             weights = self._weights[place]  # [g, w, o]
             blocks = self._inverse[place[:, :, None], place[:, None, :]]
             found = (weights * torch.linalg.solve(blocks, weights)).sum(dim=(1, 2))
@@ -94,14 +90,16 @@ class Elimination:
 
     def _drop(self, part: int) -> None:
         """Solve without a part: the weights of the others, and the inverse of their Gram matrix."""
-        place = self._place(part)
-        rest = torch.ones(len(self._left), dtype=torch.bool, device=place.device)
+        start, width = self._spans.pop(part)
+        place = slice(start, start + width)
+        rest = torch.ones(len(self._inverse), dtype=torch.bool, device=self._inverse.device)
         rest[place] = False
         across = self._inverse[rest][:, place]  # [rest, w]
-        gain = torch.linalg.solve(self._inverse[place[:, None], place], across.T).T
+        gain = torch.linalg.solve(self._inverse[place, place], across.T).T
         self._weights = self._weights[rest] - gain @ self._weights[place]
         self._inverse = torch.addmm(self._inverse[rest][:, rest], gain, across.T, alpha=-1)
-        self._left = self._left[rest]
+        for other, (first, size) in self._spans.items():
+            self._spans[other] = (first - width if first > start else first), size
 
 
 def merged(queues: Sequence[Sequence[Dropped]]) -> Iterator[tuple[int, Dropped]]:
