@@ -540,7 +540,8 @@ def faults_of(name):
     return faults
 
 
-LONG = ("time_evaluator", "measure_throughput", "spread")  # seconds, because of what is right in the other arguments
+# Seconds, because of what is right in the other arguments:
+LONG = ("sparsify", "search", "time_evaluator", "measure_throughput", "spread")
 
 
 @pytest.mark.parametrize("name", [(slow if name in LONG else pytest.param)(name) for name in CALLS])

@@ -67,7 +67,7 @@ def sparsify(  # noqa: PLR0913 - an option each
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Make a trained DenseNet smaller: drop connections, solve weights again, distil.
+    """Make a trained DenseNet smaller: drop what it needs least, solve weights again.
 
     Labels are not needed. Images are resized, cropped and normalised as for
     ImageNet's weights unless options say otherwise. If it is interrupted or

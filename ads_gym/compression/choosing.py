@@ -62,10 +62,8 @@ def _choose_channels(
 ) -> tuple[Architecture, Channels]:
     """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
     config = subject.supernet.config
-    made, keep_all = (
-        sort_channels(subject.supernet, subject.calibration, seed=settings.seed),
-        Topology(config.blocks).dense(),
-    )
+    keep_all = Topology(config.blocks).dense()
+    made = sort_channels(subject.supernet, subject.calibration, seed=settings.seed)
     ready = subject.reordered(made.channels)
     found = [Architecture(made.narrowed(limit, subject.multiple), keep_all)]
     if search is not None:

@@ -1,4 +1,4 @@
-"""Model in, smaller model out: `sparsify` chooses connections, repairs and distils a trained DenseNet.
+"""Model in, smaller model out: `sparsify` chooses what a trained DenseNet keeps, repairs it and distils it.
 
 Its steps, each of which goes on from what the one before left in the run folder: `choose`, then `inherit`, `mend` and
 `refine` (the stages "inherited", "repaired", "distilled"), then the test images, if there are any.
@@ -154,8 +154,8 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         progress: whether to show progress on stderr.
 
     Raises:
-        InvalidValue: another model, images that it does not read, a limit below what the chain needs, a folder of
-            another run.
+        InvalidValue: another model, images that it does not read, a limit below what the smallest network needs, a
+            folder of another run.
         NotFound, DamagedFile, StorageError: of files.
         DeviceUnavailable: this machine has no such device.
     """

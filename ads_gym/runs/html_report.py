@@ -11,7 +11,7 @@ from ads_gym.records import checked
 from ads_gym.runs import charts
 from ads_gym.runs.folder import circumstances, now
 from ads_gym.runs.page import Page, Role, Stage
-from ads_gym.runs.search_page import search_page
+from ads_gym.runs.search_page import date, search_page
 from ads_gym.runs.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import FILE
 
@@ -107,7 +107,7 @@ def _environment() -> "Environment":
         "size": _size,
         "count": "{:,}".format,
         "ms": _milliseconds,
-        "date": _date,
+        "date": date,
     }
     made.globals |= {"difference": _difference}
     return made
@@ -118,11 +118,6 @@ def _printable(value: object) -> object:
     if type(value) is not str or value.isprintable():  # markup of ours stays as it is
         return value
     return "".join(letter if letter.isprintable() or letter in _SPACES else repr(letter)[1:-1] for letter in value)
-
-
-def _date(text: str) -> str:
-    """ISO 8601 as people read it."""
-    return text.replace("T", " ", 1)
 
 
 def _size(count: int) -> str:

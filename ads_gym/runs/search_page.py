@@ -276,7 +276,7 @@ def _facts(found: FinishedSearch) -> Iterator[Facts]:
     config = result.architecture.config.to_dict()
     yield Facts("Dense network", [(name.replace("_", " "), text(value)) for name, value in config.items()])
     evaluating = sum(row.seconds for row in rows)
-    time = [("began", _date(manifest.began)), ("ended", _date(manifest.ended or "")), *_elapsed(manifest)]
+    time = [("began", date(manifest.began)), ("ended", date(manifest.ended or "")), *_elapsed(manifest)]
     time += [("evaluating", f"{duration(evaluating)}, {evaluating / len(rows):.3g} s for each network")]
     yield Facts("Time", time)
     where: dict[str, Any] = {
@@ -296,7 +296,7 @@ def _elapsed(manifest: Manifest) -> list[tuple[str, str]]:
     return [("altogether", duration(seconds.total_seconds()))]
 
 
-def _date(text: str) -> str:
+def date(text: str) -> str:
     """ISO 8601 as people read it."""
     return text.replace("T", " ", 1)
 

@@ -35,11 +35,8 @@ class Maker:
 
     def __init__(self, task: Task, results: Results, args: argparse.Namespace, runs: Path) -> None:
         self.task, self.results, self.args, self.runs, self.name = task, results, args, runs, task.folder.name
-        self.supernet, self.valid, self.dense_macs = (
-            task.supernet(),
-            task.images(Split.VALID),
-            dense_cost(task.config)[0],
-        )
+        self.supernet, self.valid = task.supernet(), task.images(Split.VALID)
+        self.dense_macs = dense_cost(task.config)[0]
         train, made = task.images(Split.TRAIN).images, task.record.recipe  # of given weights, nothing is known
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
         self.images = network_input(train[order[: args.images]])

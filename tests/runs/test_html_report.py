@@ -221,7 +221,7 @@ def test_its_code_runs(place, monkeypatch):
     assert scope["classes"].shape == (16,)
 
 
-@pytest.mark.parametrize("run", ["planted", "repaired"])
+@pytest.mark.parametrize("run", ["planted", slow("repaired")])
 def test_its_command_makes_the_same_run(place, capsys, monkeypatch, run):
     monkeypatch.setattr(comparison, "RANDOM_MASKS", 4)
     words = shlex.split(parsed(run).codes[-1].replace("\\\n", " "))
@@ -516,7 +516,7 @@ OVERLAPS = """[...document.querySelectorAll('svg')].filter(s => ['x', 'y'].some(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [slow(320), 390, slow(800), 1280])
-@pytest.mark.parametrize("run", ["digits", "planted"])
+@pytest.mark.parametrize("run", ["digits", slow("planted")])
 def test_a_browser_shows_it(place, browser, run, width, scheme):
     page = search_page(Path(run))
     file = place / "page.html"
@@ -558,7 +558,7 @@ def test_the_template_has_no_stray_names():
     assert not missing, textwrap.shorten(str(missing), 200)
 
 
-@pytest.mark.parametrize("labels", [None, torch.arange(60) % 4])
+@pytest.mark.parametrize("labels", [None, slow(torch.arange(60) % 4)])
 def test_the_report_of_a_sparsification(tmp_path, labels):
     densenet = pytest.importorskip("torchvision.models.densenet")
     torch.manual_seed(0)
