@@ -82,6 +82,15 @@ def test_bottlenecks_lose_channels_and_a_search_may_drop_connections():
     assert found[6].stages[-1].score.loss <= found[0].stages[-1].score.loss
 
 
+def test_large_images_are_not_distilled_on_a_cpu_unless_that_is_asked_for():
+    images = torch.randn(12, 3, 66, 66, generator=torch.Generator().manual_seed(0))
+    made = sparsify(model_of_torchvision(), images, max_macs=0.9, device="cpu", progress=False)
+    assert (made.record.settings.evaluations, made.record.settings.distil) == (0, 0)
+    assert [stage.name for stage in made.stages] == ["dense", "inherited", "repaired"]
+    made = sparsify(model_of_torchvision(), images, max_macs=0.9, distil=1, device="cpu", progress=False)
+    assert made.stages[-1].name == "distilled"
+
+
 def untouched(model):
     """What must be the same before and after."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

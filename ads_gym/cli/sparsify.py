@@ -28,7 +28,13 @@ def sparsify(  # noqa: PLR0913 - an option each
     *,
     images: Annotated[Path, typer.Option(help="A folder of images, or of class folders.", metavar="FOLDER")],
     max_macs: Annotated[float, typer.Option(help="Limit on MACs / dense MACs.")] = 0.7,
-    distil: Annotated[int, typer.Option(help="Steps of distillation from the dense network.")] = 300,
+    distil: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of distillation from the dense network; default: 300, and on a CPU, for images of more than 64 "
+            "pixels, 0."
+        ),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Where all goes; default: runs/MODEL-MAX_MACS.")] = None,
     valid: Annotated[
         Path | None,

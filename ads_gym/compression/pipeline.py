@@ -112,7 +112,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     max_macs: float = 0.7,
     evaluations: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)] | None = None,
     agent: Any = "local",
-    distil: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 300,
+    distil: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None,
     valid: Any = None,
     test: Any = None,
     classes: Annotated[tuple[int, ...], Field(max_length=MAX_CLASSES)] | None = None,
@@ -142,7 +142,8 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         max_macs: limit on MACs / dense MACs.
         evaluations: of the search; 0: none. None: 64, and 0 for images of more than 64 pixels.
         agent: that searches: see `search`.
-        distil: steps of distillation from the dense network; 0: none.
+        distil: steps of distillation from the dense network; 0: none. None: 300, and 0 for images of more than 64
+            pixels on a CPU, where each step takes as long as many of a small network.
         valid: other images (and labels) on which networks are scored and chosen; None: a quarter of `images`.
         test: images (and labels) on which the dense and the final network are scored once, at the end.
         classes: which of the network's classes label 0 (the first class folder by name) is, and so on; None: the same.
@@ -162,6 +163,8 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     where, lines = resolve_device(device), StepLines(progress)
     subject = make_subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
     count = (0 if subject.is_large else EVALUATIONS) if evaluations is None else evaluations
+    if distil is None:
+        distil = 0 if subject.is_large and where.type == "cpu" else Distillation().steps
     settings = Settings(max_macs, count, find_agent(agent).name if count else None, distil, seed, where.type)
     macs_of_limit(subject, max_macs)  # before anything is written
     folder = None if run is None else resolve(run)

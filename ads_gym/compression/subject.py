@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def is_large(self) -> bool:
-        """Whether images are so large that fewer are taken, and no masks are evaluated by default."""
+        """Whether images are so large that fewer are taken, and searching and distilling are not done by default."""
         return is_large(tuple(self.calibration.shape[2:]))
 
     @property
