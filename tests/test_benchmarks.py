@@ -22,12 +22,16 @@ SMALL = {
     "benchmark_digits.py": (["1"], "digits-choice.md"),
     "benchmark_ranking.py": (["digits", "--masks", "4"], "ranking-digits.json"),
     "benchmark_repair.py": (
-        ["digits", "--masks", "1", "--distilled", "1", "--images", "64", "--steps", "2"],
-        "repair-digits.json",
+        ["digits", "--name", "digits", "--masks", "1", "--few", "1", "--images", "64", "70", "--steps", "2", "--test"],
+        "repair-digits.md",
     ),
     "benchmark_sparsify.py": (
         ["digits", "--name", "digits", "--random", "2", "--evaluations", "4", "--images", "64", "--steps", "2"],
         "sparsify-digits.md",
+    ),
+    "benchmark_sizes.py": (
+        ["--name", "small", "--seeds", "0", "--settings", "--task digits --epochs 1", "--images", "64", "--steps", "2"],
+        "sizes-small.md",
     ),
     "benchmark_speed.py": (["--small"], "speed-growth.png"),
     "benchmark_supernets.py": (["digits", "--masks", "2", "--evaluations", "8"], "supernet-digits.json"),

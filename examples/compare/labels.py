@@ -1,43 +1,56 @@
-"""Results of `benchmark_sparsify.py`: a file of rows, and a table of means over supernets."""
+"""Results of benchmarks: a file of rows, and a table of means over supernets."""
 
 import json
+import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}  # Student's t, 95 %, by number of values
 
-Key = tuple[str, float, str, int]  # task, limit, choice, number
+Row = dict[str, Any]
 
 
 class Results:
-    """The results file: rows are stored as soon as they are known."""
+    """The results file: rows are stored as soon as they are known.
 
-    def __init__(self, file: Path, arguments: dict) -> None:
-        self._file = file
+    Args:
+        file: .json; the table goes to .md beside it.
+        arguments: that rows depend on; a file of other ones is not gone on with.
+        table: makes Markdown lines of the rows.
+    """
+
+    def __init__(self, file: Path, arguments: dict[str, Any], table: Callable[[list[Row]], list[str]]) -> None:
+        self.file, self._table = file, table
         file.parent.mkdir(exist_ok=True)
-        self.report = json.loads(file.read_text()) if file.exists() else {"test_reads": 0, "rows": []}
-        self.report["arguments"] = arguments
+        self.report = {"test_reads": 0, "arguments": arguments, "rows": []}
+        if file.exists():
+            self.report = json.loads(file.read_text())
+            if self.report["arguments"] != arguments:
+                sys.exit(f"{file} is of {self.report['arguments']}, and this is {arguments}: give another --name.")
 
     @property
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[Row]:
         """One for each network."""
         return self.report["rows"]
 
-    def has(self, key: Key) -> bool:
+    def has(self, **key: Any) -> bool:
         """Whether a network is there."""
-        return any((row["task"], row["limit"], row["choice"], row["number"]) == key for row in self.rows)
+        return any(row.items() >= key.items() for row in self.rows)
 
-    def write(self, *rows: dict) -> None:
+    def write(self, *rows: Row) -> None:
         """Add rows, and store all."""
         self.rows.extend(rows)
-        self._file.write_text(json.dumps(self.report, indent=1) + "\n")
-        self._file.with_suffix(".md").write_text("\n".join(table(self.rows)) + "\n")
+        self.file.write_text(json.dumps(self.report, indent=1) + "\n")
+        self.file.with_suffix(".md").write_text("\n".join(self._table(self.rows)) + "\n")
         for row in rows:
             print(
-                *(row[key] for key in ("task", "limit", "choice", "number", "way")), f"{row['valid']:.2f}", flush=True
+                *(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
             )
+        sys.stdout.flush()
 
 
 def told(values: list[float]) -> str:

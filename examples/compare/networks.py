@@ -2,11 +2,11 @@
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from compare.labels import Key, Results
+from compare.labels import Results, Row, table
 
 from ads_gym.architecture import Architecture
 from ads_gym.data.splits import Split, network_input
@@ -49,43 +49,45 @@ class Maker:
     def make(self) -> None:
         """Make what is not there yet."""
         dense = Architecture(self.task.config, Topology(self.task.config.blocks).dense())
-        if not self.results.has((self.name, 1.0, "dense", 0)):
-            network = build_sparse(dense, self.supernet)
-            self.results.write(self.row(network, (self.name, 1.0, "dense", 0), "dense", time.perf_counter()))
+        key = {"task": self.name, "limit": 1.0, "choice": "dense", "number": 0}
+        if not self.results.has(**key):
+            self.results.write(self.row(build_sparse(dense, self.supernet), key, "dense", time.perf_counter()))
         for limit in self.args.limits:
             for choice, number, architecture, supernet in self.choices(limit):
-                key = (self.name, limit, choice, number)
-                if not self.results.has(key):
+                key = {"task": self.name, "limit": limit, "choice": choice, "number": number}
+                if not self.results.has(**key):
                     self.results.write(*self.rows(architecture, supernet, key))
 
-    def rows(self, architecture: Architecture, supernet: DenseNet, key: Key) -> Iterator[dict]:
+    def rows(self, architecture: Architecture, supernet: DenseNet, key: Row) -> Iterator[Row]:
         """A network repaired, and the first ones of a choice distilled."""
         network, began = build_sparse(architecture, supernet), time.perf_counter()
         repair(network, supernet, self.images)
         yield self.row(network, key, "repaired", began)
-        if key[-1] < self.args.distilled:
+        if key["number"] < self.args.distilled:
             began = time.perf_counter()
             distil(network, supernet, self.images, self.recipe)
             yield self.row(network, key, "distilled", began)
 
-    def row(self, network: SparseDenseNet, key: Key, way: str, began: float) -> dict:
+    def row(self, network: SparseDenseNet, key: Row, way: str, began: float) -> Row:
         """Score a network on VALID, and keep it."""
         seconds, score = time.perf_counter() - began, measure(network, self.valid)
-        found = dict(zip(("task", "limit", "choice", "number"), key, strict=True)) | {"way": way, "seconds": seconds}
-        found["relative_macs"] = architecture_cost(network.architecture)[0] / self.dense_macs
-        _, file = save(network, self.runs / "-".join(map(str, (*key, way))).replace(", ", "-"))
-        return found | {"file": str(file), "valid": 100 * score.accuracy, "valid_loss": score.loss}
+        macs, _ = architecture_cost(network.architecture)
+        _, file = save(network, self.runs / "-".join(map(str, (*key.values(), way))).replace(", ", "-"))
+        found = {"seconds": seconds, "macs": macs, "relative_macs": macs / self.dense_macs, "file": str(file)}
+        return key | {"way": way} | found | {"valid": 100 * score.accuracy, "valid_loss": score.loss}
 
 
-def parser(description: str | None, name: str, limits: list[float]) -> argparse.ArgumentParser:
+def parser(description: str | None, name: str, limits: list[float], *, trains: bool = False) -> argparse.ArgumentParser:
     """The arguments that these benchmarks have in common.
 
     Args:
         description: of the script.
         name, limits: defaults of the results file's name and of relative MACs.
+        trains: whether the script trains its tasks, and so is not given them.
     """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("tasks", nargs="+", type=Task.load)
+    if not trains:
+        made.add_argument("tasks", nargs="+", type=Task.load)
     made.add_argument("--name", default=name)
     made.add_argument("--limits", type=float, nargs="+", default=limits)
     made.add_argument("--distilled", type=int, default=2, help="networks of each choice")
@@ -95,20 +97,27 @@ def parser(description: str | None, name: str, limits: list[float]) -> argparse.
     return made
 
 
-def compare(maker: type[Maker], args: argparse.Namespace, what: str) -> None:
+def compare(
+    maker: type[Maker], args: argparse.Namespace, what: str, lines: Callable[[list[Row]], list[str]] = table
+) -> Results:
     """Make the networks of all tasks, or read TEST for those that are there.
 
     Args:
         maker: what makes them.
         args: of `parser`.
         what: first word of files and folders.
+        lines: of the table.
+
+    Returns:
+        The results, which are stored.
     """
-    kept = {key: value for key, value in vars(args).items() if key not in ("tasks", "test")}
-    results = Results(Path(f"results/{what}-{args.name}.json"), kept)
+    in_rows = ("tasks", "seeds", "limits", "searches", "test")
+    kept = {key: value for key, value in vars(args).items() if key not in in_rows}
+    results = Results(Path(f"results/{what}-{args.name}.json"), kept, lines)
     if not args.test:
         for task in args.tasks:
             maker(task, results, args, Path(f"runs/{what}")).make()
-        return
+        return results
     results.report["test_reads"] += 1
     results.write()
     for task in args.tasks:
@@ -116,3 +125,4 @@ def compare(maker: type[Maker], args: argparse.Namespace, what: str) -> None:
             if row["task"] == task.folder.name:
                 row["test"] = 100 * measure(load(row["file"]), task.images(Split.TEST)).accuracy
     results.write()
+    return results
