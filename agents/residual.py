@@ -1,4 +1,4 @@
-"""The order of backward elimination by residuals: what can be known about a network before any evaluation."""
+"""The order of backward elimination by residuals: what a network tells without evaluations."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from ads_gym.topology import BoolArray
 
 
 class Residual(Optimiser):
-    """Drop the connections that the dense network's activations say are needed least, without evaluating anything.
+    """Drop the connections that the dense network says are needed least, without evaluating anything.
 
     The first mask that it asks for is the largest that fits the MACs limit, the others follow in the order of
     elimination, down to the chain. See `ads_gym.nets.residual`.
 
     Args:
         problem: what is searched; of a task with a trained network.
-        seed: is not used: nothing is drawn.
+        seed: of the classes that are drawn from the network's predictions, and of positions of its images.
 
     Raises:
         InvalidValue: a problem without a network.
@@ -38,7 +38,7 @@ class Residual(Optimiser):
         from ads_gym.nets.residual import elimination_order, kept_within
 
         images = network_input(problem.task.calibration().images)
-        order = elimination_order(problem.network(), images, problem.topology.scope)
+        order = elimination_order(problem.network(), images, problem.topology.scope, seed=seed)
         masks = np.ones((len(order) + 1, len(order)), np.bool_)
         for number, dropped in enumerate(order, start=1):
             masks[number:, dropped.part] = False

@@ -31,8 +31,8 @@ def sparsify(  # noqa: PLR0913 - an option each
     distil: Annotated[
         int | None,
         typer.Option(
-            help="Steps of distillation from the dense network; default: 300, and on a CPU, for images of more than 64 "
-            "pixels, 0."
+            help="Steps of distillation from the dense network; default: 1000, or 0 for images of more than 64 pixels "
+            "on a CPU."
         ),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Where all goes; default: runs/MODEL-MAX_MACS.")] = None,

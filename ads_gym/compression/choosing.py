@@ -51,7 +51,8 @@ def choose(
 
     if subject.supernet.config.bottleneck:
         return _choose_channels(subject, limit, settings, search if settings.evaluations else None)
-    table, order = CostTable(subject.supernet.config), elimination_order(subject.supernet, subject.calibration)
+    table = CostTable(subject.supernet.config)
+    order = elimination_order(subject.supernet, subject.calibration, seed=settings.seed)
     masks = [kept_within(order, table.connection_macs, limit - table.least_macs)]
     masks += [search(subject.supernet)] if settings.evaluations else []
     return _best([Architecture(subject.supernet.config, mask) for mask in masks], subject, settings), None

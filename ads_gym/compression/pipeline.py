@@ -142,7 +142,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         max_macs: limit on MACs / dense MACs.
         evaluations: of the search; 0: none. None: 64, and 0 for images of more than 64 pixels.
         agent: that searches: see `search`.
-        distil: steps of distillation from the dense network; 0: none. None: 300, and 0 for images of more than 64
+        distil: steps of distillation from the dense network; 0: none. None: 1000, and 0 for images of more than 64
             pixels on a CPU, where each step takes as long as many of a small network.
         valid: other images (and labels) on which networks are scored and chosen; None: a quarter of `images`.
         test: images (and labels) on which the dense and the final network are scored once, at the end.

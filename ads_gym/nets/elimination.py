@@ -26,7 +26,7 @@ class Dropped(NamedTuple):
     """A part that is dropped next."""
 
     part: int
-    growth: float  # of the squared error of what the convolution gives
+    growth: float  # of the loss, to second order, by the squared error of what the convolution gives
     price: float  # growth / what is saved
 
 
@@ -38,21 +38,13 @@ class Elimination:
         widths: channels of each part, in order.
         inputs: what it reads, [n, c, h, w] or [n, c].
         seed: of the positions that stand for a feature map.
-        sensitivity: float [o], what a squared error of each output costs; None: all the same, and errors are shares of
-            the outputs' variance.
+        sensitivity: float [o], by how much the loss rises for a mean squared error of 1 of each output.
     """
 
-    def __init__(
-        self, module: Solvable, widths: Sequence[int], inputs: Tensor, seed: int, sensitivity: Tensor | None = None
-    ) -> None:
+    def __init__(self, module: Solvable, widths: Sequence[int], inputs: Tensor, seed: int, sensitivity: Tensor) -> None:
         weight = module.weight.detach().double()
         gram, rows = _centred_gram(module, inputs, seed)
-        self._weights = weight.flatten(1).T.clone()  # [i, o]
-        if sensitivity is None:
-            variance = float((self._weights * (gram @ self._weights)).sum())
-            self._weights *= (rows / variance) ** 0.5 if variance > 0 else 1.0
-        else:
-            self._weights *= sensitivity.double().sqrt()
+        self._weights = weight.flatten(1).T * sensitivity.double().sqrt()  # [i, o]
         gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) or 1.0)
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)) * rows
         per_channel = weight[0].numel() // sum(widths)

@@ -8,10 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ads_gym.errors import InvalidValue
+
 RIDGE = 1e-3
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of which cross-validation takes the best
 FEW_IMAGES = 500  # below which there is one
 FOLDS = 4
+MAX_RIDGE = 1e7
 COLUMNS = 256  # of a symmetric matrix that are computed at once
 
 
@@ -30,7 +33,7 @@ class Factor(NamedTuple):
     """Normal equations, ready to be solved."""
 
     triangle: Tensor  # float64 [i + 1, i + 1]: the Cholesky factor
-    ridge: float  # see `NormalEquations.solve`
+    ridge: float  # see `NormalEquations.solve`; the one that was used
     penalty: float  # of the square of what is added to a weight
 
     def solve(self, moments: Tensor) -> Tensor:
@@ -64,14 +67,24 @@ class NormalEquations(NamedTuple):
         return self.factor(ridge, left_out).solve(moments)
 
     def factor(self, ridge: float, left_out: int | None = None) -> Factor:
-        """What `solve` solves with."""
+        """What `solve` solves with, or with the next larger ridge (times 10) that rounding errors leave solvable.
+
+        Raises:
+            InvalidValue: there is none, for sums overflowed.
+        """
         gram = self.gram.sum(0)
         if left_out is not None:
             gram -= self.gram[left_out]
-        diagonal = gram.diagonal()
-        penalty = ridge * float(diagonal[:-1].mean()) or 1.0  # inputs that are all 0: nothing to add
-        diagonal[:-1] += penalty
-        return Factor(torch.linalg.cholesky(gram), ridge, penalty)
+        diagonal = gram.diagonal()[:-1]
+        unit, added = float(diagonal.mean()) or 1.0, 0.0  # inputs that are all 0: nothing to solve
+        while ridge <= MAX_RIDGE:
+            diagonal += ridge * unit - added
+            added = ridge * unit
+            triangle, failed = torch.linalg.cholesky_ex(gram)
+            if not failed:
+                return Factor(triangle, ridge, added)
+            ridge *= 10  # sums in the network's precision were not precise enough for this one
+        raise InvalidValue("a layer's activations are too large, or too different, for its weights to be solved again.")
 
     def error(self, added: Tensor, fold: int) -> float:
         """By how much weights change the squared error of a fold; negative where they lower it."""

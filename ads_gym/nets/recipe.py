@@ -74,7 +74,7 @@ class Distillation:
         seed: of order and augmentation.
     """
 
-    steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 300
+    steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 1000
     batch_size: Annotated[int, Field(ge=2, le=MAX_BATCH_SIZE)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     shift: Annotated[int, Field(ge=0, le=MAX_SHIFT)] = 0

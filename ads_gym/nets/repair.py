@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.densenet import DenseNet, Transition, check_input
-from ads_gym.nets.least_squares import NormalEquations, add_square, count_folds
+from ads_gym.nets.least_squares import RIDGES, NormalEquations, add_square, count_folds
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
 from ads_gym.records import Seed, checked
 from ads_gym.torch_state import isolated
@@ -195,8 +195,9 @@ def _solve(
         return moments, squares
 
     gram = torch.zeros(folds, unknowns + 1, unknowns + 1, dtype=torch.float64, device=weight.device)
+    exact = ridge is not None and ridge < RIDGES[0]  # sums in float32 would not be positive definite
     for fold, inputs, _ in chunks():
-        add_square(gram[fold], inputs)
+        add_square(gram[fold], inputs.double() if exact else inputs)
     none = weight.new_zeros(unknowns + 1, outputs)
     moments, before = lacking(none)
     equations = NormalEquations(gram.triu() + gram.triu(1).transpose(1, 2), moments)

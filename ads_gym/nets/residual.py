@@ -1,8 +1,8 @@
 """In which order connections are best dropped, from the dense network's activations alone: no masks are evaluated.
 
 Without some of its sources a destination cannot give what it gave. Backward elimination (`ads_gym.nets.elimination`)
-drops, again and again, the connection for which its destination's squared error, as a share of the variance of what it
-gives, grows least for each MAC that is saved.
+drops, again and again, the connection for which its destination's squared error, weighted by how much the loss rises
+with it (`ads_gym.nets.sensitivity`), grows least for each MAC that is saved.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,24 @@ from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input, source_widths
 from ads_gym.nets.elimination import Dropped, Elimination, merged
 from ads_gym.nets.repair import Solvable
+from ads_gym.nets.sensitivity import sensitivities
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
-from ads_gym.records import checked
+from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName, Topology
 from ads_gym.torch_state import isolated
 
 
 @checked
-def elimination_order(supernet: DenseNet, images: Tensor, scope: ScopeName = Scope.LAYERS) -> list[Dropped]:
+def elimination_order(
+    supernet: DenseNet, images: Tensor, scope: ScopeName = Scope.LAYERS, *, seed: Seed = 0
+) -> list[Dropped]:
     """All skip connections (`part`: their numbers), in the order in which backward elimination drops them.
 
     Args:
         supernet: the trained network; not changed.
         images: float [n, c, h, w] as it reads them, at least two, on its device; no labels are needed.
         scope: which skip connections are dropped.
+        seed: of what is drawn: positions of the images, and classes from the network's predictions.
 
     Raises:
         InvalidValue: images that the network does not read.
@@ -43,25 +47,26 @@ def elimination_order(supernet: DenseNet, images: Tensor, scope: ScopeName = Sco
     topology = Topology(config.blocks, scope)
     network = build_sparse(Architecture(config, topology.dense(), scope), supernet)
     macs = CostTable(config, scope).connection_macs
+    rises = sensitivities(supernet, images, seed=seed)
     numbers = {tuple(connection): number for number, connection in enumerate(topology.connections.tolist())}
     queues: list[list[Dropped]] = []
 
-    def eliminate(module: Solvable, place: tuple[int, int], widths: list[int], read: Tensor) -> None:
+    def eliminate(name: str, module: Solvable, place: tuple[int, int], widths: list[int], read: Tensor) -> None:
         skips = {src: numbers[*place, src] for src in range(len(widths)) if (*place, src) in numbers}
         if skips:
-            elimination = Elimination(module, widths, read, len(queues))
+            elimination = Elimination(module, widths, read, seed + len(queues), rises[name])
             order = elimination.order({src: float(macs[number]) for src, number in skips.items()})
             queues.append([each._replace(part=skips[each.part]) for each in order])
 
-    handles = []
+    names = {module: name for name, module in network.named_modules()}
     for (module, place), widths in zip(_destinations(network), source_widths(config), strict=True):
 
         def hook(
             module: Solvable, inputs: tuple[Tensor], place: tuple[int, int] = place, widths: list[int] = widths
         ) -> None:
-            eliminate(module, place, widths, inputs[0])
+            eliminate(names[module], module, place, widths, inputs[0])
 
-        handles.append(module.register_forward_pre_hook(hook))
+        module.register_forward_pre_hook(hook)
     with isolated(images.device):
         calibrate(network, images)
     return [each for _, each in merged(queues)]

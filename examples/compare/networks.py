@@ -92,7 +92,7 @@ def parser(description: str | None, name: str, limits: list[float], *, trains: b
     made.add_argument("--limits", type=float, nargs="+", default=limits)
     made.add_argument("--distilled", type=int, default=2, help="networks of each choice")
     made.add_argument("--images", type=int, default=3000)
-    made.add_argument("--steps", type=int, default=300, help="of distillation")
+    made.add_argument("--steps", type=int, default=1000, help="of distillation")
     made.add_argument("--test", action="store_true", help="make nothing, read TEST")
     return made
 
@@ -100,7 +100,7 @@ def parser(description: str | None, name: str, limits: list[float], *, trains: b
 def compare(
     maker: type[Maker], args: argparse.Namespace, what: str, lines: Callable[[list[Row]], list[str]] = table
 ) -> Results:
-    """Make the networks of all tasks, or read TEST for those that are there.
+    """Make the networks of all tasks, or read TEST for those that are there, of each network once.
 
     Args:
         maker: what makes them.
@@ -122,7 +122,7 @@ def compare(
     results.write()
     for task in args.tasks:
         for row in results.rows:
-            if row["task"] == task.folder.name:
+            if row["task"] == task.folder.name and "test" not in row:
                 row["test"] = 100 * measure(load(row["file"]), task.images(Split.TEST)).accuracy
     results.write()
     return results

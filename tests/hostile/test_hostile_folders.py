@@ -15,10 +15,7 @@ from commands import plain_environment
 from marks import slow
 
 HERE = Path(__file__).parent
-QUICK = [
-    *("nothing", "agent with code", "reward", "task as code", "data as code", "data as a pipe", "markup"),
-    *("trigger", "loops"),
-]
+QUICK = ["nothing", "agent with code", "task as code", "data as a pipe", "trigger"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch has computed")
 
 

@@ -13,6 +13,7 @@ from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.least_squares import RIDGE
 from ads_gym.nets.residual import elimination_order
+from ads_gym.nets.sensitivity import sensitivities
 from ads_gym.nets.sparse import build_sparse, calibrate
 from ads_gym.topology import Scope, Topology
 
@@ -32,10 +33,11 @@ def by_brute_force(supernet, images):
     for dst, layer in enumerate(layers, start=1):
         layer.conv1.register_forward_hook(lambda module, inputs, output, dst=dst: read.update({dst: inputs[0]}))
     calibrate(network, images)
+    rises = sensitivities(supernet, images)
     macs, connections = CostTable(config).connection_macs, [tuple(c) for c in topology.connections.tolist()]
 
     def objective(dst, sources):
-        """Of the best weights: squared error, and penalty for what changed, as a share of the variance."""
+        """Of the best weights: squared error, and penalty for what changed, by what they cost each output."""
         weight = layers[dst - 1].conv1.weight.detach().double().flatten(1).T
         rows = functional.unfold(read[dst].double(), 3, padding=1).transpose(1, 2).flatten(0, 1)
         rows = rows - rows.mean(0)
@@ -45,8 +47,9 @@ def by_brute_force(supernet, images):
         stacked = torch.cat([rows[:, kept], penalty.sqrt() * torch.eye(len(kept), dtype=torch.float64)])
         wanted = torch.cat([targets, penalty.sqrt() * weight[kept]])
         solution = torch.linalg.lstsq(stacked, wanted).solution
-        gone = penalty * (weight.square().sum() - weight[kept].square().sum())
-        return float(((stacked @ solution - wanted).square().sum() + gone) / targets.square().sum())
+        gone = penalty * (weight.square().sum(0) - weight[kept].square().sum(0))
+        lost = (stacked @ solution - wanted).square().sum(0) + gone
+        return float((lost * rises[f"features.denseblock1.denselayer{dst}.conv1"]).sum()) / len(rows)
 
     left = {dst: set(range(dst)) for dst in range(1, len(layers) + 1)}
     order = []
