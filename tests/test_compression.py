@@ -1,14 +1,18 @@
 """Model in, smaller model out: on digits and on a small DenseNet of torchvision's, with and without labels."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import ads_gym
+from ads_gym.compression import choosing
 from ads_gym.compression.pipeline import sparsify
 from ads_gym.data.images import network_input
 from ads_gym.data.spec import Split
-from ads_gym.nets.cost import CostTable
+from ads_gym.errors import InvalidValue
+from ads_gym.nets.cost import CostTable, relative_macs
+from ads_gym.nets.latency import Latency, Spread
 from ads_gym.tasks import Task
 
 densenet = pytest.importorskip("torchvision.models.densenet")
@@ -80,6 +84,32 @@ def test_bottlenecks_lose_channels_and_a_search_may_drop_connections():
         found[evaluations] = made
     assert found[0].architecture.mask.all()
     assert found[6].stages[-1].score.loss <= found[0].stages[-1].score.loss
+
+
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_a_limit_on_latency_keeps_fewer_macs(bottleneck, monkeypatch, digits):
+    """A network takes as long here as it has MACs, for real times of such small networks are noise."""
+
+    def timed(architecture, batch, *, device, repeats):
+        ratio = Spread.of(1 / relative_macs(architecture) ** np.ones(3))
+        return Latency(batch, True, device, 1, repeats, relative_macs(architecture), ratio, ratio, ratio, 1.0)
+
+    monkeypatch.setattr(choosing, "measure_latency", timed)
+    images = torch.randn(24, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    given = (model_of_torchvision(), images) if bottleneck else (digits[0], digits[1][0][:40])
+    settings = {"max_macs": 0.95, "evaluations": 0, "distil": 0, "progress": False}
+    made = sparsify(*given, **settings, max_latency=0.8)
+    assert 0.75 < made.relative_macs <= 0.8 and made.record.settings.max_latency == 0.8
+    assert sparsify(*given, **settings, max_latency=2).relative_macs > 0.9
+    with pytest.raises(InvalidValue, match="max_latency=0[.]1 is not met here"):
+        sparsify(*given, **settings, max_latency=0.1)
+
+
+def test_times_of_networks_are_measured():
+    made = sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=50)
+    assert made.architecture == sparsify(model_of_torchvision(), IMAGES, **FEW).architecture
+    with pytest.raises(InvalidValue, match="one image still takes"):
+        sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=1e-3)
 
 
 def test_large_images_are_not_distilled_on_a_cpu_unless_that_is_asked_for():

@@ -28,6 +28,9 @@ def sparsify(  # noqa: PLR0913 - an option each
     *,
     images: Annotated[Path, typer.Option(help="A folder of images, or of class folders.", metavar="FOLDER")],
     max_macs: Annotated[float, typer.Option(help="Limit on MACs / dense MACs.")] = 0.7,
+    max_latency: Annotated[
+        float | None, typer.Option(help="Limit on the time of one image / that of the dense network, on this machine.")
+    ] = None,
     distil: Annotated[
         int | None,
         typer.Option(
@@ -98,6 +101,7 @@ def sparsify(  # noqa: PLR0913 - an option each
         classes=None if classes is None else tuple(map(int, _numbers("--classes", classes, int))),
         transform=transform,
         max_macs=max_macs,
+        max_latency=max_latency,
         evaluations=evaluations,
         agent=agent,
         distil=distil,

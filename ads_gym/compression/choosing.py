@@ -13,10 +13,12 @@ from torch import Tensor
 from ads_gym.architecture import Architecture
 from ads_gym.compression.subject import CHUNK, Subject
 from ads_gym.data.images import ImageSet
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.repaired import RepairedEvaluator
 from ads_gym.nets.channels import sort_channels
 from ads_gym.nets.cost import CostTable, dense_cost
 from ads_gym.nets.densenet import DenseNet, uninitialised
+from ads_gym.nets.latency import measure_latency
 from ads_gym.nets.repair import repair
 from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import measure
@@ -26,6 +28,7 @@ from ads_gym.runs.runner import find_best
 from ads_gym.runs.sparsify_record import Channels, Settings
 from ads_gym.topology import BoolArray, Topology
 
+LATENCY_REPEATS, LATENCY_HALVINGS = 15, 6
 SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a search tries to save by connections
 
 
@@ -44,36 +47,83 @@ def choose(
     Returns:
         The architecture, and the order in which the supernet has its channels then (see `Subject.reordered`).
     """
-    limit = macs_of_limit(subject, settings.max_macs)
 
-    def search(supernet: DenseNet) -> BoolArray:
+    def search(supernet: DenseNet, limit: int) -> BoolArray:
         return _search(supernet, subject, limit, settings, agent, folder, progress)
 
-    if subject.supernet.config.bottleneck:
-        return _choose_channels(subject, limit, settings, search if settings.evaluations else None)
-    table = CostTable(subject.supernet.config)
-    order = elimination_order(subject.supernet, subject.calibration, seed=settings.seed)
-    masks = [kept_within(order, table.connection_macs, limit - table.least_macs)]
-    masks += [search(subject.supernet)] if settings.evaluations else []
-    return _best([Architecture(subject.supernet.config, mask) for mask in masks], subject, settings), None
+    chosen = _choose_channels if subject.supernet.config.bottleneck else _choose_connections
+    return chosen(subject, settings, search if settings.evaluations else None)
+
+
+def _choose_connections(
+    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None
+) -> tuple[Architecture, None]:
+    """The skip connections that elimination leaves, or better ones that a search finds."""
+    config = subject.supernet.config
+    table, order = CostTable(config), elimination_order(subject.supernet, subject.calibration, seed=settings.seed)
+
+    def within(macs: int) -> Architecture:
+        return Architecture(config, kept_within(order, table.connection_macs, macs - table.least_macs))
+
+    limit = _limit(subject, settings, within)
+    found = [within(limit)]
+    if search is not None:
+        found.append(Architecture(config, search(subject.supernet, limit)))
+    return _best(found, subject, settings), None
 
 
 def _choose_channels(
-    subject: Subject, limit: int, settings: Settings, search: Callable[[DenseNet], BoolArray] | None
+    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None
 ) -> tuple[Architecture, Channels]:
     """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
     config = subject.supernet.config
     keep_all = Topology(config.blocks).dense()
     made = sort_channels(subject.supernet, subject.calibration, seed=settings.seed)
     ready = subject.reordered(made.channels)
-    found = [Architecture(made.narrowed(limit, subject.multiple), keep_all)]
+
+    def within(macs: int) -> Architecture:
+        return Architecture(made.narrowed(macs, subject.multiple), keep_all)
+
+    limit = _limit(subject, settings, within)
+    found = [within(limit)]
     if search is not None:
         wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
         if CostTable(wider).least_macs <= limit:
             supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
             supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
-            found.append(Architecture(wider, search(supernet.eval())))
+            found.append(Architecture(wider, search(supernet.eval(), limit)))
     return _best(found, ready, settings), made.channels
+
+
+def _limit(subject: Subject, settings: Settings, within: Callable[[int], Architecture]) -> int:
+    """The most MACs of the result: of both limits, the one that is lower.
+
+    Args:
+        subject, settings: see `choose`.
+        within: what is kept within a limit on MACs.
+
+    Raises:
+        InvalidValue: a limit on latency that is not met with the fewest MACs either.
+    """
+    least, most = macs_range(subject, settings.max_macs)
+    if settings.max_latency is None:
+        return most
+
+    def latency(macs: int) -> float:
+        found = measure_latency(within(macs), 1, device=str(subject.calibration.device), repeats=LATENCY_REPEATS)
+        return 1 / found.ratio.median
+
+    if (shortest := latency(least)) > settings.max_latency:
+        raise InvalidValue(
+            f"max_latency={settings.max_latency:g} is not met here: with the fewest MACs, one image still takes "
+            f"{shortest:.2f} of the time that it takes in the dense network. Raise it."
+        )
+    if latency(most) <= settings.max_latency:
+        return most
+    for _ in range(LATENCY_HALVINGS):
+        middle = (least + most) // 2
+        least, most = (middle, most) if latency(middle) <= settings.max_latency else (least, middle)
+    return least
 
 
 def _best(found: Sequence[Architecture], subject: Subject, settings: Settings) -> Architecture:
@@ -109,19 +159,19 @@ def _search(
         return find_best(problem, agent, settings.evaluations, run, seed=settings.seed, progress=progress)
 
 
-def macs_of_limit(subject: Subject, max_macs: Any) -> int:
-    """The most MACs of the result.
+def macs_range(subject: Subject, max_macs: Any) -> tuple[int, int]:
+    """MACs of the smallest network, and the most that a limit allows.
 
     Raises:
         InvalidValue: no number, or less than the smallest network needs.
     """
     table = CostTable(subject.supernet.config)
     if not subject.supernet.config.bottleneck:
-        return macs_within(max_macs, table.dense_macs, table.least_macs, "only the chain")
+        return table.least_macs, macs_within(max_macs, table.dense_macs, table.least_macs, "only the chain")
     config = subject.supernet.config
     widths = [min(width, subject.multiple) for block in config.bottleneck_channels for width in block]
     least, _ = dense_cost(replace(config, widths=tuple(widths)))
-    return macs_within(max_macs, table.dense_macs, least, f"channels in each layer: {subject.multiple}")
+    return least, macs_within(max_macs, table.dense_macs, least, f"channels in each layer: {subject.multiple}")
 
 
 def _unlabelled(images: Tensor) -> ImageSet:

@@ -17,7 +17,7 @@ from torch import nn
 from ads_gym import __version__
 from ads_gym.agents.registry import find_agent
 from ads_gym.architecture import Architecture
-from ads_gym.compression.choosing import choose, macs_of_limit
+from ads_gym.compression.choosing import choose, macs_range
 from ads_gym.compression.subject import CHUNK, Subject, make_subject
 from ads_gym.data.given import Transform
 from ads_gym.data.given_splits import digest_of, read_splits
@@ -110,6 +110,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     labels: Any = None,
     *,
     max_macs: float = 0.7,
+    max_latency: Annotated[float, Field(gt=0)] | None = None,
     evaluations: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)] | None = None,
     agent: Any = "local",
     distil: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None,
@@ -140,6 +141,8 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         labels: int [n], the classes of `images`, where these are a tensor or array; None: those of the data set or
             folder, or the dense network's predictions stand for them.
         max_macs: limit on MACs / dense MACs.
+        max_latency: limit on the time of one image / that of the dense network, both folded, measured on `device`;
+            fewer MACs are kept if that takes it. None: none.
         evaluations: of the search; 0: none. None: 64, and 0 for images of more than 64 pixels.
         agent: that searches: see `search`.
         distil: steps of distillation from the dense network; 0: none. None: 1000, and 0 for images of more than 64
@@ -155,7 +158,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         progress: whether to show progress on stderr.
 
     Raises:
-        InvalidValue: another model, images that it does not read, a limit below what the smallest network needs, a
+        InvalidValue: another model, images that it does not read, limits below what the smallest network needs, a
             folder of another run.
         NotFound, DamagedFile, StorageError: of files.
         DeviceUnavailable: this machine has no such device.
@@ -165,8 +168,9 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     count = (0 if subject.is_large else EVALUATIONS) if evaluations is None else evaluations
     if distil is None:
         distil = 0 if subject.is_large and where.type == "cpu" else Distillation().steps
-    settings = Settings(max_macs, count, find_agent(agent).name if count else None, distil, seed, where.type)
-    macs_of_limit(subject, max_macs)  # before anything is written
+    by = find_agent(agent).name if count else None
+    settings = Settings(max_macs, count, by, distil, seed, where.type, max_latency)
+    macs_range(subject, max_macs)  # before anything is written
     folder = None if run is None else resolve(run)
     with opened_steps(folder, _record(subject, settings, agent, type(unwrapped(model)).__name__, folder)) as steps:
         if steps.record.ended is None:
@@ -195,6 +199,7 @@ def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder
         "images": digest_of(subject.calibration),
         "validation images": digest_of(subject.valid.images, subject.valid.labels),
         "limit on relative MACs": settings.max_macs,
+        "limit on relative latency": settings.max_latency,
         "evaluations": settings.evaluations,
         "steps of distillation": settings.distil,
         "seed": settings.seed,

@@ -83,6 +83,11 @@ def _facts(record: SparsifyRecord) -> Iterator[Facts]:
         "Sparsification",
         [
             ("limit on MACs", f"{settings.max_macs:.1%} of the dense network's"),
+            *(
+                [("limit on latency", f"{settings.max_latency:.1%} of the dense network's")]
+                if settings.max_latency is not None
+                else []
+            ),
             ("evaluations", f"{settings.evaluations:,}" + (f" by agent {settings.agent}" if settings.agent else "")),
             ("distillation", f"{settings.distil:,} steps"),
             ("seed", str(settings.seed)),

@@ -28,6 +28,7 @@ class Settings:
     distil: Annotated[int, Field(ge=0, le=MAX_STEPS)]  # steps of distillation
     seed: Seed
     device: Name  # its kind: "cpu", "cuda"
+    max_latency: Number | None = None  # limit on the latency of one image / the dense network's
 
 
 @record
