@@ -26,6 +26,7 @@ from ads_gym.nets.sparse import SparseDenseNet, build_sparse
 from ads_gym.problem import macs_within, problem_of
 from ads_gym.runs.runner import find_best
 from ads_gym.runs.sparsify_record import Channels, Settings
+from ads_gym.runs.step_lines import StepLines
 from ads_gym.topology import BoolArray, Topology
 
 LATENCY_REPEATS, LATENCY_HALVINGS = 15, 6
@@ -33,7 +34,7 @@ SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a sea
 
 
 def choose(
-    subject: Subject, settings: Settings, agent: Any, folder: Path | None, progress: bool
+    subject: Subject, settings: Settings, agent: Any, folder: Path | None, lines: StepLines
 ) -> tuple[Architecture, Channels | None]:
     """Choose what is kept within the limit: of skip connections or, with bottlenecks, of the channels in each layer.
 
@@ -42,25 +43,28 @@ def choose(
         settings: the limit and the budget.
         agent: that searches, if there is a budget.
         folder: of the run; the search goes on in its folder "search". None: a temporary one.
-        progress: whether the search shows progress.
+        lines: show progress.
 
     Returns:
         The architecture, and the order in which the supernet has its channels then (see `Subject.reordered`).
     """
 
     def search(supernet: DenseNet, limit: int) -> BoolArray:
-        return _search(supernet, subject, limit, settings, agent, folder, progress)
+        return _search(supernet, subject, limit, settings, agent, folder, lines.shown)
 
     chosen = _choose_channels if subject.supernet.config.bottleneck else _choose_connections
-    return chosen(subject, settings, search if settings.evaluations else None)
+    return chosen(subject, settings, search if settings.evaluations else None, lines)
 
 
 def _choose_connections(
-    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None
+    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None, lines: StepLines
 ) -> tuple[Architecture, None]:
     """The skip connections that elimination leaves, or better ones that a search finds."""
     config = subject.supernet.config
-    table, order = CostTable(config), elimination_order(subject.supernet, subject.calibration, seed=settings.seed)
+    table, images = CostTable(config), subject.calibration
+    lines.say("choosing connections")
+    with lines.long("choosing", "layers") as step:
+        order = elimination_order(subject.supernet, images, seed=settings.seed, progress=step.update)
 
     def within(macs: int) -> Architecture:
         return Architecture(config, kept_within(order, table.connection_macs, macs - table.least_macs))
@@ -73,12 +77,14 @@ def _choose_connections(
 
 
 def _choose_channels(
-    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None
+    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None, lines: StepLines
 ) -> tuple[Architecture, Channels]:
     """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
     config = subject.supernet.config
     keep_all = Topology(config.blocks).dense()
-    made = sort_channels(subject.supernet, subject.calibration, seed=settings.seed)
+    lines.say("choosing channels")
+    with lines.long("choosing", "layers") as step:
+        made = sort_channels(subject.supernet, subject.calibration, seed=settings.seed, progress=step.update)
     ready = subject.reordered(made.channels)
 
     def within(macs: int) -> Architecture:

@@ -179,8 +179,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         architecture = steps.architecture()
         if architecture is None:
             began = time.perf_counter()
-            lines.say(f"choosing {'channels' if subject.supernet.config.bottleneck else 'connections'}")
-            architecture, channels = choose(subject, settings, agent, folder, progress)
+            architecture, channels = choose(subject, settings, agent, folder, lines)
             taken = time.perf_counter() - began
             steps.note(architecture=architecture.to_record(), channels=channels, choosing_seconds=taken)
         network = _make(architecture, subject.reordered(steps.record.channels), steps, lines)
@@ -227,13 +226,14 @@ def inherit(network: SparseDenseNet, subject: Subject, settings: Settings, lines
 
 def mend(network: SparseDenseNet, subject: Subject, settings: Settings, lines: StepLines) -> None:
     """Solve a network's weights again."""
-    repair(network, subject.supernet, subject.calibration, seed=settings.seed)
+    with lines.long("repairing", "layers") as step:
+        repair(network, subject.supernet, subject.calibration, seed=settings.seed, progress=step.update)
 
 
 def refine(network: SparseDenseNet, subject: Subject, settings: Settings, lines: StepLines) -> None:
     """Distil a network from the dense one."""
     recipe = Distillation(settings.distil, seed=settings.seed)
-    with lines.long("distilling") as step:
+    with lines.long("distilling", "steps") as step:
         distil_network(
             network,
             subject.supernet,

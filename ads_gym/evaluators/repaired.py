@@ -37,7 +37,7 @@ from ads_gym.nets.repair import ROWS_PER_UNKNOWN, draw_positions
 
 CHUNK_ROWS = 256  # that are summed in float32
 COLUMNS = 128  # of a Gram matrix that are computed at once, for it is symmetric
-REPAIR = 1  # goes up when the last bits of repaired metrics may change
+REPAIR = 2  # goes up when the last bits of repaired metrics may change
 
 
 class Rows:

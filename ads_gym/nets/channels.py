@@ -25,6 +25,7 @@ from ads_gym.limits import MAX_GROWTH, MAX_MACS
 from ads_gym.nets.cost import dense_cost, destinations
 from ads_gym.nets.densenet import DenseNet, Layer, check_input
 from ads_gym.nets.elimination import Dropped, Elimination, merged
+from ads_gym.nets.repair import LayerProgress
 from ads_gym.nets.sensitivity import sensitivities
 from ads_gym.nets.sparse import build_sparse, calibrate
 from ads_gym.records import Seed, checked
@@ -85,7 +86,12 @@ class SortedChannels:
 
 @checked
 def sort_channels(
-    supernet: DenseNet, images: Tensor, labels: Tensor | None = None, *, seed: Seed = 0
+    supernet: DenseNet,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    seed: Seed = 0,
+    progress: LayerProgress | None = None,
 ) -> SortedChannels:
     """Sort the channels between the two convolutions of each bottleneck layer by how much they are needed.
 
@@ -96,6 +102,7 @@ def sort_channels(
         images: float [n, c, h, w] as it reads them, at least two, on its device.
         labels: int64 [n], for the loss; None: classes are drawn from what the network predicts.
         seed: of what is drawn.
+        progress: called after every layer with the layers done and their number.
 
     Raises:
         InvalidValue: a network without bottlenecks, or images that it does not read.
@@ -117,6 +124,8 @@ def sort_channels(
             channels = module.in_channels
             elimination = Elimination(module, [1] * channels, inputs[0], seed + number, rises[f"{name}.conv2"])
             orders.append(tuple(elimination.order(dict.fromkeys(range(channels), float(savings[number])))))
+            if progress is not None:
+                progress(len(orders), len(savings))
 
         handles.append(layer.conv2.register_forward_pre_hook(eliminate))
     with isolated(images.device):

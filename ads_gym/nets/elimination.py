@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ads_gym.nets.least_squares import RIDGE
+from ads_gym.nets.least_squares import RIDGE, add_square
 from ads_gym.nets.repair import ROWS_PER_UNKNOWN, Solvable, draw_positions, patches
 
 CHUNK_ROWS = 4_096  # that are gathered, and added to a Gram matrix, at once
@@ -46,52 +46,72 @@ class Elimination:
         gram, rows = _centred_gram(module, inputs, seed)
         self._weights = weight.flatten(1).T * sensitivity.double().sqrt()  # [i, o]
         gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) or 1.0)
-        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)) * rows
+        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)) * rows  # while no part is dropped
         per_channel = weight[0].numel() // sum(widths)
         sizes = [width * per_channel for width in widths]
-        starts = accumulate(sizes, initial=0)
-        self._spans = dict(enumerate(zip(starts, sizes, strict=False)))  # of each part that is left: its first input, w
+        self._spans = [
+            slice(start, start + size) for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False)
+        ]
 
     def order(self, savings: dict[int, float]) -> Iterator[Dropped]:
         """The parts in the order in which they go, until none of them is left.
 
+        A part goes by one step of a Cholesky decomposition of the inverse, of which only what is needed is computed.
+
         Args:
             savings: what each part that may go saves.
         """
-        savings = dict(savings)
+        weights, inverse, savings, done = self._weights.clone(), self._inverse, dict(savings), 0
+        groups = [self._group(parts) for parts in self._by_width(savings)]
+        factor = inverse.new_empty(len(inverse), sum(each.place.numel() for each in groups))
         while savings:
-            growth = self._growths(savings)
+            growth = {part: value for group in groups for part, value in group.growths(weights).items()}
             part = min(savings, key=lambda part: growth[part] / savings[part])
-            self._drop(part)
             yield Dropped(part, growth[part], growth[part] / savings.pop(part))
+            span = self._spans[part]
+            across = inverse[:, span] - factor[:, :done] @ factor[span, :done].T  # [i, w], with what is left
+            triangle = torch.linalg.cholesky(across[span])
+            step = torch.linalg.solve_triangular(triangle, across.T, upper=False).T
+            weights -= step @ torch.linalg.solve_triangular(triangle, weights[span], upper=False)
+            factor[:, done : done + step.shape[1]] = step
+            done += step.shape[1]
+            groups = [left for group in groups if (left := group.without(part, step)) is not None]
 
-    def _growths(self, parts: Iterable[int]) -> dict[int, float]:
-        """By how much the error grows without each of some parts; all parts of a width at once."""
-        by_width: dict[int, list[int]] = {}
+    def _by_width(self, parts: Iterable[int]) -> Iterable[list[int]]:
+        """Some parts, those of one width together."""
+        found: dict[int, list[int]] = {}
         for part in parts:
-            by_width.setdefault(self._spans[part][1], []).append(part)
-        growths: dict[int, float] = {}
-        for width, alike in by_width.items():
-            starts = torch.tensor([self._spans[part][0] for part in alike], device=self._inverse.device)
-            place = starts[:, None] + torch.arange(width, device=starts.device)  # [g, w]
-            weights = self._weights[place]  # [g, w, o]
-            blocks = self._inverse[place[:, :, None], place[:, None, :]]
-            found = (weights * torch.linalg.solve(blocks, weights)).sum(dim=(1, 2))
-            growths.update(zip(alike, found.tolist(), strict=True))
-        return growths
+            found.setdefault(self._spans[part].stop - self._spans[part].start, []).append(part)
+        return found.values()
 
-    def _drop(self, part: int) -> None:
-        """Solve without a part: the weights of the others, and the inverse of their Gram matrix."""
-        start, width = self._spans.pop(part)
-        place = slice(start, start + width)
-        rest = torch.ones(len(self._inverse), dtype=torch.bool, device=self._inverse.device)
-        rest[place] = False
-        across = self._inverse[rest][:, place]  # [rest, w]
-        gain = torch.linalg.solve(self._inverse[place, place], across.T).T
-        self._weights = self._weights[rest] - gain @ self._weights[place]
-        self._inverse = torch.addmm(self._inverse[rest][:, rest], gain, across.T, alpha=-1)
-        for other, (first, size) in self._spans.items():
-            self._spans[other] = (first - width if first > start else first), size
+    def _group(self, parts: list[int]) -> "_Group":
+        starts = torch.tensor([self._spans[part].start for part in parts], device=self._inverse.device)
+        width = self._spans[parts[0]].stop - self._spans[parts[0]].start
+        place = starts[:, None] + torch.arange(width, device=starts.device)
+        return _Group(parts, place, self._inverse[place[:, :, None], place[:, None, :]])
+
+
+class _Group(NamedTuple):
+    """Parts of one width that may go."""
+
+    parts: list[int]
+    place: Tensor  # int64 [g, w]: their inputs
+    blocks: Tensor  # float64 [g, w, w]: of the inverse Gram matrix of what is left, those on its diagonal
+
+    def growths(self, weights: Tensor) -> dict[int, float]:
+        """By how much the error grows without each of them, with weights [i, o] of what is left."""
+        own = weights[self.place]  # [g, w, o]
+        found = (own * torch.linalg.solve(self.blocks, own)).sum(dim=(1, 2))
+        return dict(zip(self.parts, found.tolist(), strict=True))
+
+    def without(self, part: int, step: Tensor) -> "_Group | None":
+        """What is left of them without a part, by a step [i, w] of the Cholesky decomposition; None: nothing."""
+        kept = [number for number, each in enumerate(self.parts) if each != part]
+        if not kept:
+            return None
+        own = step[self.place[kept]]  # [g, w, width of the part]
+        blocks = self.blocks[kept] - own @ own.transpose(1, 2)
+        return _Group([self.parts[number] for number in kept], self.place[kept], blocks)
 
 
 def merged(queues: Sequence[Sequence[Dropped]]) -> Iterator[tuple[int, Dropped]]:
@@ -117,9 +137,9 @@ def _centred_gram(module: Solvable, inputs: Tensor, seed: int) -> tuple[Tensor, 
     for rows in _rows(module, inputs, seed):
         shift = rows.mean(0) if shift is None else shift
         shifted = rows - shift
-        gram += (shifted.T @ shifted).double()
+        add_square(gram, shifted)
         total, count = total + shifted.double().sum(0), count + len(rows)
-    return gram - torch.outer(total, total) / count, count
+    return gram.triu() + gram.triu(1).T - torch.outer(total, total) / count, count
 
 
 def _rows(module: Solvable, inputs: Tensor, seed: int) -> Iterator[Tensor]:

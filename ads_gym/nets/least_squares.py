@@ -11,7 +11,7 @@ from torch import Tensor
 from ads_gym.errors import InvalidValue
 
 RIDGE = 1e-3
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of which cross-validation takes the best
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of which cross-validation takes the best
 FEW_IMAGES = 500  # below which there is one
 FOLDS = 4
 MAX_RIDGE = 1e7

@@ -16,7 +16,7 @@ from ads_gym.torch_state import isolated
 
 SIZE = 512  # of a product of matrices that is timed
 IMAGES = 8  # that are timed
-FEW_FACTORS, MANY_FACTORS = 1, 25  # of a Gram matrix that are computed: once, or for each fold and ridge
+FEW_FACTORS, MANY_FACTORS = 1, 20  # of a Gram matrix that are computed: once, or for each fold and ridge
 
 
 class Pace(NamedTuple):

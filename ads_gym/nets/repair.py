@@ -9,7 +9,7 @@ Very Deep Neural Networks", both ICCV 2017), in one pass in the network's order.
 Shapes: n images, p positions of a feature map, r = n p rows, i inputs of one output (unknowns), o outputs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -31,8 +31,10 @@ from ads_gym.torch_state import isolated
 
 ROWS_PER_UNKNOWN = 10
 CHUNK_ROWS = 4_096  # that are added to the normal equations at once
+KEPT_BYTES = 1 << 28  # of what a module reads: so much is kept, and what is more is gathered three times
 
 Solvable = nn.Conv2d | nn.Linear
+LayerProgress = Callable[[int, int], None]  # layers done, of how many
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def repair(
     ridge: Annotated[float, Field(ge=1e-9, le=1e6)] | None = None,
     rows_per_unknown: Annotated[float, Field(gt=0, le=1e6)] = ROWS_PER_UNKNOWN,
     seed: Seed = 0,
+    progress: LayerProgress | None = None,
 ) -> list[RepairedLayer]:
     """Solve a sparse network's weights so that its layers give what the dense network's give; no labels are needed.
 
@@ -76,6 +79,7 @@ def repair(
         rows_per_unknown: of each convolution's equations, for each weight that one of its outputs has in the dense
             network: so many positions of the images are drawn, or all.
         seed: of the positions.
+        progress: called after every layer with the layers done and their number.
 
     Returns:
         The layers that were solved, in the network's order; none where nothing was dropped.
@@ -118,6 +122,8 @@ def repair(
             return patches(maps[images], at[images], module.kernel_size[0])
 
         solved.append(_solve(module, site.name, read, targets.pop(site.name), ridge))
+        if progress is not None:
+            progress(len(solved), len(sites))
 
     with isolated(images.device):
         reference = build_sparse(dense, supernet)
@@ -175,7 +181,7 @@ def _solve(
     unknowns, folds, rows = weight.shape[1], count_folds(images), images * places
     shift = 0.0 if module.bias is None else module.bias.double()
 
-    def chunks() -> Iterator[tuple[int, Tensor, Tensor]]:
+    def read_chunks() -> Iterator[tuple[int, Tensor, Tensor]]:
         """(fold, what is read [r, i + 1], the last of it 1, what should be given [r, o]), some rows at a time."""
         step = max(1, CHUNK_ROWS // places) * folds
         for fold in range(folds):
@@ -184,20 +190,26 @@ def _solve(
                 inputs = read(chosen).flatten(0, 1)
                 yield fold, torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1), targets[chosen].flatten(0, 1)
 
+    kept = [*read_chunks()] if rows * (unknowns + 1) * targets.itemsize <= KEPT_BYTES else None
+
+    def chunks() -> Iterable[tuple[int, Tensor, Tensor]]:
+        return read_chunks() if kept is None else kept
+
     def lacking(added: Tensor) -> tuple[Tensor, float]:
         """Of inputs and what outputs lack with weights that `added` changed: their moments; and the squared error."""
         moments, squares = torch.zeros(folds, *added.shape, dtype=torch.float64, device=weight.device), 0.0
         weights = torch.cat([weight.T, torch.zeros_like(added[:1])]) + added
         for fold, inputs, wanted in chunks():
-            lacks = wanted.double() - inputs.double() @ weights - shift
-            moments[fold] += inputs.double().T @ lacks
+            exact = inputs.double()
+            lacks = wanted.double() - exact @ weights - shift
+            moments[fold] += exact.T @ lacks
             squares += float(lacks.square().sum())
         return moments, squares
 
     gram = torch.zeros(folds, unknowns + 1, unknowns + 1, dtype=torch.float64, device=weight.device)
-    exact = ridge is not None and ridge < RIDGES[0]  # sums in float32 would not be positive definite
+    is_small = ridge is not None and ridge < RIDGES[0]  # sums in float32 would not be positive definite
     for fold, inputs, _ in chunks():
-        add_square(gram[fold], inputs.double() if exact else inputs)
+        add_square(gram[fold], inputs.double() if is_small else inputs)
     none = weight.new_zeros(unknowns + 1, outputs)
     moments, before = lacking(none)
     equations = NormalEquations(gram.triu() + gram.triu(1).transpose(1, 2), moments)

@@ -6,6 +6,7 @@ with it (`ads_gym.nets.sensitivity`), grows least for each MAC that is saved.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input, source_widths
 from ads_gym.nets.elimination import Dropped, Elimination, merged
-from ads_gym.nets.repair import Solvable
+from ads_gym.nets.repair import LayerProgress, Solvable
 from ads_gym.nets.sensitivity import sensitivities
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
 from ads_gym.records import Seed, checked
@@ -27,7 +28,12 @@ from ads_gym.torch_state import isolated
 
 @checked
 def elimination_order(
-    supernet: DenseNet, images: Tensor, scope: ScopeName = Scope.LAYERS, *, seed: Seed = 0
+    supernet: DenseNet,
+    images: Tensor,
+    scope: ScopeName = Scope.LAYERS,
+    *,
+    seed: Seed = 0,
+    progress: LayerProgress | None = None,
 ) -> list[Dropped]:
     """All skip connections (`part`: their numbers), in the order in which backward elimination drops them.
 
@@ -36,6 +42,7 @@ def elimination_order(
         images: float [n, c, h, w] as it reads them, at least two, on its device; no labels are needed.
         scope: which skip connections are dropped.
         seed: of what is drawn: positions of the images, and classes from the network's predictions.
+        progress: called after every destination with those done and their number.
 
     Raises:
         InvalidValue: images that the network does not read.
@@ -51,22 +58,22 @@ def elimination_order(
     numbers = {tuple(connection): number for number, connection in enumerate(topology.connections.tolist())}
     queues: list[list[Dropped]] = []
 
-    def eliminate(name: str, module: Solvable, place: tuple[int, int], widths: list[int], read: Tensor) -> None:
+    destinations = list(zip(_destinations(network), source_widths(config), strict=True))
+    names = {module: name for name, module in network.named_modules()}
+
+    def eliminate(
+        number: int, place: tuple[int, int], widths: list[int], module: Solvable, inputs: tuple[Tensor]
+    ) -> None:
         skips = {src: numbers[*place, src] for src in range(len(widths)) if (*place, src) in numbers}
         if skips:
-            elimination = Elimination(module, widths, read, seed + len(queues), rises[name])
+            elimination = Elimination(module, widths, inputs[0], seed + len(queues), rises[names[module]])
             order = elimination.order({src: float(macs[number]) for src, number in skips.items()})
             queues.append([each._replace(part=skips[each.part]) for each in order])
+        if progress is not None:
+            progress(number, len(destinations))
 
-    names = {module: name for name, module in network.named_modules()}
-    for (module, place), widths in zip(_destinations(network), source_widths(config), strict=True):
-
-        def hook(
-            module: Solvable, inputs: tuple[Tensor], place: tuple[int, int] = place, widths: list[int] = widths
-        ) -> None:
-            eliminate(names[module], module, place, widths, inputs[0])
-
-        module.register_forward_pre_hook(hook)
+    for number, ((module, place), widths) in enumerate(destinations, start=1):
+        module.register_forward_pre_hook(partial(eliminate, number, place, widths))
     with isolated(images.device):
         calibrate(network, images)
     return [each for _, each in merged(queues)]

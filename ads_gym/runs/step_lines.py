@@ -19,17 +19,17 @@ class StepLines:
     """
 
     def __init__(self, shown: bool) -> None:
-        self._shown = shown
+        self.shown = shown
 
     def say(self, line: str) -> None:
         """Print a line."""
-        if self._shown:
+        if self.shown:
             print(line, file=sys.stderr, flush=True)
 
     @contextmanager
-    def long(self, name: str) -> Iterator["LongStep"]:
+    def long(self, name: str, what: str) -> Iterator["LongStep"]:
         """Show how far a step has come, for the time of the block."""
-        with LongStep(name, self._shown) as step:
+        with LongStep(name, what, self.shown) as step:
             yield step
 
 
@@ -38,10 +38,11 @@ class LongStep:
 
     Args:
         name: of the step.
+        what: that are counted.
         shown: False prints nothing.
     """
 
-    def __init__(self, name: str, shown: bool) -> None:
+    def __init__(self, name: str, what: str, shown: bool) -> None:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[told]}"))
         self._bar = Progress(
@@ -49,7 +50,7 @@ class LongStep:
         )
         self._prints = shown and not console.is_terminal
         self._task = self._bar.add_task(name, total=None, told="")
-        self._name, self._began = name, time.perf_counter()
+        self._name, self._what, self._began = name, what, time.perf_counter()
         self._printed = self._began
 
     def __enter__(self) -> "LongStep":
@@ -59,10 +60,11 @@ class LongStep:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, done: int, total: int, loss: float) -> None:
-        """Show that `done` of `total` are done."""
+    def update(self, done: int, total: int, loss: float | None = None) -> None:
+        """Show that `done` of `total` are done; a loss where there is one."""
         now = time.perf_counter()
-        told = f"{done}/{total} steps  loss {loss:.4f}  {duration((now - self._began) / done * (total - done))} left"
+        left = duration((now - self._began) / done * (total - done))
+        told = f"{done}/{total} {self._what}" + ("" if loss is None else f"  loss {loss:.4f}") + f"  {left} left"
         self._bar.update(self._task, completed=done, total=total, told=told, refresh=True)
         if self._prints and now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
