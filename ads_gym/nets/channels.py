@@ -81,7 +81,7 @@ class SortedChannels:
             more = group.part * self.savings[layer]
             if macs + more <= max_macs:
                 macs, widths[layer] = macs + more, widths[layer] + group.part
-        return replace(config, widths=tuple(widths))
+        return replace(config, widths=tuple(widths)) if macs < dense_cost(config)[0] else config
 
 
 @checked

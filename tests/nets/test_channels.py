@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from marks import slow
 from networks import BN_SIZE, KINDS, random_images, trained_looking, trained_on_digits
 from torch import nn
 from torch.nn import functional
@@ -16,6 +17,7 @@ from ads_gym.data.splits import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.channels import sort_channels
 from ads_gym.nets.cost import architecture_cost, dense_cost
+from ads_gym.nets.densenet import Layer, Transition
 from ads_gym.nets.folded import fold
 from ads_gym.nets.from_torchvision import from_torchvision
 from ads_gym.nets.repair import repair
@@ -183,6 +185,46 @@ def test_networks_of_imagenet_at_half_their_macs(name):
         wanted = zeroed(supernet, config)(images, mask)
         assert (network(images) - wanted).abs().max() <= 1e-5 * max(1.0, float(wanted.abs().max()))
     assert architecture_cost(network.architecture)[0] <= 0.5 * dense_cost(full)[0]
+
+
+def smooth_images(count, seed):
+    """Of 224 pixels."""
+    coarse = torch.randn(count, 3, 28, 28, generator=torch.Generator().manual_seed(seed))
+    return functional.interpolate(coarse, size=224, mode="bilinear")
+
+
+def lost(network, dense, images):
+    """Of each layer and transition: squared error of what it gives, as a share of the variance in the dense network."""
+    given = []
+    for each in (network, dense):
+        parts = [module for module in each.modules() if isinstance(module, Layer | Transition)]
+        maps = [part.register_forward_hook(lambda module, inputs, output: given[-1].append(output)) for part in parts]
+        given.append([])
+        with torch.no_grad():
+            each(images)
+        for handle in maps:
+            handle.remove()
+    return torch.tensor([float((a - b).square().mean() / b.var()) for a, b in zip(*given, strict=True)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["densenet121", slow("densenet161")])
+def test_repaired_networks_of_imagenet_are_nearer_to_the_dense_one_on_other_images(name):
+    """At half the MACs, without channels and without connections: at every layer."""
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    supernet, images, others = from_torchvision(models.get_model(name)), smooth_images(24, 0), smooth_images(6, 1)
+    full = supernet.config
+    layers, width = sum(full.blocks), full.bn_size * full.growth // 2
+    config = dataclasses.replace(full, widths=(width,) * layers)
+    mask = np.random.default_rng(0).random(Topology(full.blocks).size) < 0.5
+    dense = calibrate(build_sparse(Architecture(full, Topology(full.blocks).dense()), supernet), images)
+    network = calibrate(build_sparse(Architecture(config, mask), supernet), images)
+    assert architecture_cost(network.architecture)[0] <= 0.5 * dense_cost(full)[0]
+    before = lost(network, dense, others)
+    assert len(repair(network, supernet, images)) >= 2 * layers
+    after = lost(network, dense, others)
+    assert (after < before).all() and after.mean() < 0.7 * before.mean()
 
 
 def test_bad_input():
