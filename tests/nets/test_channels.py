@@ -110,8 +110,8 @@ def test_a_narrowed_config_has_the_most_that_fits(share, multiple):
     config = made.narrowed(limit, multiple)
     macs = dense_cost(config)[0]
     assert macs <= limit and config.fits_in(BN_SIZE)
-    assert (macs == limit) == (share == 1.0)
-    for layer, width in enumerate(config.widths):
+    assert (config == BN_SIZE) == (macs == limit) == (share == 1.0)
+    for layer, width in enumerate(config.widths or ()):
         assert width == 8 or (width % multiple == 0 and width >= multiple)
         if width < 8:  # another group does not fit
             assert macs + made.savings[layer] * min(multiple, 8 - width) > limit
