@@ -1,0 +1,30 @@
+"""Kendall's tau between losses before and after training, for `benchmark_ranking.py`."""
+
+import numpy as np
+from compare.labels import Row
+from scipy.stats import kendalltau
+
+BEFORE = ("inherited", "repaired")
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Markdown lines: for each task, tau of the loss before training and after so many epochs."""
+    after = [name for name in rows[0] if name.endswith("epochs")]
+    heads = ["task", "masks", "loss", *(f"tau with that after {name}" for name in after)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        here = [row for row in rows if row["task"] == task]
+        for before in BEFORE:
+            cells = [told(np.array([[row[before], row[name]] for row in here])) for name in after]
+            lines.append(f"| {' | '.join([task, str(len(here)), before, *cells])} |")
+    return [*lines, "", "In brackets: 95 % of 2,000 resamples of the masks."]
+
+
+def told(pairs: np.ndarray) -> str:
+    """Tau of pairs [n, 2], and its interval."""
+    if len(pairs) < 3:
+        return ""
+    rng = np.random.default_rng(0)
+    draws = [kendalltau(*pairs[rng.integers(0, len(pairs), len(pairs))].T).statistic for _ in range(2_000)]
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return f"{kendalltau(*pairs.T).statistic:.2f} [{low:.2f}, {high:.2f}]"
