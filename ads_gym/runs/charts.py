@@ -156,6 +156,7 @@ MARKS: dict[Role, Callable[[float, float], str]] = {
     Role.DENSE: _polygon((-4.5, -4.5), (4.5, -4.5), (4.5, 4.5), (-4.5, 4.5)),
     Role.CHOSEN: _polygon((0, -7), (5.5, 0), (0, 7), (-5.5, 0)),
 }
+FILLS: dict[str | None, str] = {"inherited": "hollow", "distilled": "ringed"}  # by weights
 
 
 def accuracy_against_macs(groups: Sequence[Points], measured: str) -> Chart:
@@ -165,7 +166,7 @@ def accuracy_against_macs(groups: Sequence[Points], measured: str) -> Chart:
     y = Axis([place[1] for place in places], BOTTOM, TOP, (0.0, 1.0))
     series = [_marks(group, x, y) for group in groups]
     chosen = [place for group in groups if group.role is Role.CHOSEN for place in group.places]
-    if len(chosen) > 1:  # from inherited to repaired
+    if len(chosen) > 1:  # from inherited to repaired and distilled
         line = "M" + "L".join(f"{x.at(a):.1f} {y.at(b):.1f}" for a, b in chosen)
         series.insert(-len(chosen), Series("", "lead", line))
     return Chart("MACs / dense MACs", measured, x.ticks(6, percent), y.ticks(6, _share_format(y)), tuple(series))
@@ -179,7 +180,7 @@ def _share_format(axis: Axis) -> Callable[[float], str]:
 def _marks(group: Points, x: Axis, y: Axis) -> Series:
     mark = MARKS[group.role]
     places = _apart((x.at(a), y.at(b)) for a, b in group.places)
-    style = f"{group.role} {'hollow' if group.weights == 'inherited' else 'filled'}"
+    style = f"{group.role} {FILLS.get(group.weights, 'filled')}"
     return Series(group.name, style, "".join(mark(*place) for place in places), mark(8, 8))
 
 

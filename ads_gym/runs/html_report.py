@@ -75,7 +75,7 @@ def _machine() -> str:
 
 def render(page: Page) -> str:
     """Return the page as HTML. Every text in it is escaped; it says itself that nothing in it may run."""
-    repaired = [each for each in page.points if each.weights == "repaired" or each.role == Role.DENSE]
+    repaired = [each for each in page.points if each.weights in ("repaired", "distilled") or each.role == Role.DENSE]
     if len(repaired) == len(page.points) or len(repaired) < 2:  # there is nothing more to see
         repaired = []
     pictures: dict[str, Any] = {

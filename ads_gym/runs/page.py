@@ -50,7 +50,7 @@ class Points:
 
     role: Role
     places: Sequence[tuple[float, float]]  # relative MACs, accuracy
-    weights: Literal["inherited", "repaired"] | None = None  # None: where that has no meaning
+    weights: Literal["inherited", "repaired", "distilled"] | None = None  # None: where that has no meaning
 
     @property
     def name(self) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from ads_gym import files
 from ads_gym.architecture import Architecture
@@ -58,10 +57,9 @@ def sparsify_page(run: Path) -> Page:
 def _points(record: SparsifyRecord) -> Iterator[Points]:
     dense = record.stages[0]
     yield Points(Role.DENSE, [(1.0, dense.valid.accuracy)])
-    weights: Literal["inherited", "repaired"]
-    for stage, weights in ((record.stage("inherited"), "inherited"), (record.stages[-1], "repaired")):
-        if stage is not None:
-            yield Points(Role.CHOSEN, [(stage.macs / max(1, dense.macs), stage.valid.accuracy)], weights)
+    for stage in record.stages:
+        if stage.name != "dense":
+            yield Points(Role.CHOSEN, [(stage.macs / max(1, dense.macs), stage.valid.accuracy)], stage.name)
 
 
 def _notes(record: SparsifyRecord) -> Iterator[str]:
