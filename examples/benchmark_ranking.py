@@ -42,7 +42,7 @@ def losses(task: Task, mask: np.ndarray, args: argparse.Namespace) -> Row:
             network.load_state_dict(repaired.state_dict())
             fit(network, train, Recipe(epochs=epochs, learning_rate=args.learning_rate, seed=order))
             values.append(measure(network, valid).loss)
-        found[f"{epochs} epochs"] = float(np.mean(values))
+        found[f"{epochs} epochs" if epochs > 1 else "1 epoch"] = float(np.mean(values))
     return found
 
 

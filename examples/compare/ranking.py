@@ -9,7 +9,7 @@ BEFORE = ("inherited", "repaired")
 
 def table(rows: list[Row]) -> list[str]:
     """Markdown lines: for each task, tau of the loss before training and after so many epochs."""
-    after = [name for name in rows[0] if name.endswith("epochs")]
+    after = [name for name in rows[0] if "epoch" in name]
     heads = ["task", "masks", "loss", *(f"tau with that after {name}" for name in after)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for task in dict.fromkeys(row["task"] for row in rows):
