@@ -1,6 +1,7 @@
 """The order of backward elimination by residuals: what a network tells without evaluations."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import InstanceOf
@@ -10,6 +11,31 @@ from ads_gym.errors import InvalidValue
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Masks, Seed, checked
 from ads_gym.topology import BoolArray
+
+if TYPE_CHECKING:
+    from ads_gym.nets.elimination import Dropped
+
+
+def order_of(problem: Problem, seed: int) -> "list[Dropped]":
+    """Of a task's skip connections, in which order they are dropped: see `ads_gym.nets.residual.elimination_order`.
+
+    Args:
+        problem: of a task with a trained network.
+        seed: of what is drawn.
+
+    Raises:
+        InvalidValue: a problem without a network.
+    """
+    if problem.network is None or problem.task is None:
+        raise InvalidValue(
+            f"residuals are of the activations of a trained network, and {problem.name} has none: use another agent, "
+            "or a task that was trained."
+        )
+    from ads_gym.data.images import network_input
+    from ads_gym.nets.residual import elimination_order
+
+    images = network_input(problem.task.calibration().images)
+    return elimination_order(problem.network(), images, problem.topology.scope, seed=seed)
 
 
 class Residual(Optimiser):
@@ -29,16 +55,9 @@ class Residual(Optimiser):
     @checked
     def __init__(self, problem: InstanceOf[Problem], *, seed: Seed = 0) -> None:
         super().__init__(problem, seed=seed)
-        if problem.network is None or problem.task is None:
-            raise InvalidValue(
-                f"agent residual reads the activations of a trained network, and {problem.name} has none: use another "
-                "agent, or a task that was trained."
-            )
-        from ads_gym.data.images import network_input
-        from ads_gym.nets.residual import elimination_order, kept_within
+        from ads_gym.nets.residual import kept_within
 
-        images = network_input(problem.task.calibration().images)
-        order = elimination_order(problem.network(), images, problem.topology.scope, seed=seed)
+        order = order_of(problem, seed)
         masks = np.ones((len(order) + 1, len(order)), np.bool_)
         for number, dropped in enumerate(order, start=1):
             masks[number:, dropped.part] = False

@@ -1,7 +1,8 @@
-"""The networks that the best one of a search is compared with: dense, chain, and random masks that cost as much."""
+"""What the best network of a search is compared with: dense, chain, and what costs as much without a search."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -15,16 +16,24 @@ RANDOM_MASKS = 30
 
 
 def compare(problem: Problem, best: BoolArray, seed: int) -> tuple[Line, ...]:
-    """Return the lines of the closing table: dense, chain, random masks of the best's relative cost, best.
+    """Return the lines of the closing table: dense, chain, of the best's cost random masks and `residual`, best.
+
+    `residual` is what its agent finds without an evaluation (see `ads_gym.nets.residual`), where there is a network.
 
     Args:
         problem: whose evaluator counts no evaluations.
         best: bool [E].
         seed: of the random masks.
     """
-    cost = problem.cost
-    random = masks_that_cost(cost, int(cost.macs(best)), RANDOM_MASKS, np.random.default_rng(seed))
-    masks = np.stack([problem.topology.dense(), problem.topology.chain(), best, *random])
+    cost, macs = problem.cost, int(problem.cost.macs(best))
+    groups: dict[str, Sequence[BoolArray]] = {
+        "dense": [problem.topology.dense()],
+        "chain": [problem.topology.chain()],
+        "random": [*masks_that_cost(cost, macs, RANDOM_MASKS, np.random.default_rng(seed))],
+        "residual": _residual(problem, macs, seed),
+        "best": [best],
+    }
+    masks = np.concatenate([np.stack(group) for group in groups.values() if len(group)])
     metrics = problem.evaluator.evaluate_checked(masks)  # the dense network may be above the limit
     scores = [Scored(each, problem.objective(each)) for each in metrics]
     accuracies = {
@@ -40,8 +49,19 @@ def compare(problem: Problem, best: BoolArray, seed: int) -> tuple[Line, ...]:
             repaired_accuracy=means.get(Weights.REPAIRED),
         )
 
-    places = {"dense": slice(0, 1), "chain": slice(1, 2), "random": slice(3, None), "best": slice(2, 3)}
-    return tuple(line(name, rows) for name, rows in places.items())
+    ends = accumulate((len(group) for group in groups.values()), initial=0)
+    places = {name: slice(*ends) for name, ends in zip(groups, pairwise(ends), strict=True)}
+    return tuple(line(name, rows) for name, rows in places.items() if len(groups[name]))
+
+
+def _residual(problem: Problem, macs: int, seed: int) -> list[BoolArray]:
+    """The mask that elimination by residuals leaves within so many MACs; none, where there is no network."""
+    if problem.network is None or problem.task is None:
+        return []
+    from ads_gym.agents.residual import order_of
+    from ads_gym.nets.residual import kept_within
+
+    return [kept_within(order_of(problem, seed), problem.cost.connection_macs, macs - problem.cost.least_macs)]
 
 
 def masks_that_cost(cost: CostTable, macs: int, count: int, rng: np.random.Generator) -> BoolArray:

@@ -52,7 +52,7 @@ class SearchResult:
     evaluations: int  # recorded
     episodes: int  # played, or masks asked for without playing
     stopped_by: StoppedBy  # why the run is over
-    table: tuple[Line, ...]  # dense, chain, random masks of the best's relative cost, best
+    table: tuple[Line, ...]  # dense, chain, of the best's cost random masks and (with a network) `residual`, best
     stored: Stored | None = None  # None: this call played the run
 
     def to_record(self) -> "ResultRecord":

@@ -195,6 +195,7 @@ def test_points_are_those_of_the_record(place):
         **{(role, weights): count for role, count in ((Role.RANDOM, 4), (Role.CHAIN, 1), (Role.CHOSEN, 1))
            for weights in ("inherited", "repaired")},
         (Role.DENSE, None): 1,
+        (Role.RESIDUAL, "repaired"): 1,
     }  # fmt: skip
     random = next(each for each in search_page(Path("digits")).points if each.name == "random, repaired")
     line = next(line for line in read_manifest(place / "digits")["result"]["table"] if line["name"] == "random")

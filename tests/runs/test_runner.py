@@ -17,6 +17,7 @@ from commands import read_rows
 from marks import slow
 
 import ads_gym
+from ads_gym.agents.residual import Residual
 from ads_gym.errors import (
     AdsGymError,
     BudgetExhausted,
@@ -352,6 +353,13 @@ def test_on_real_data_the_network_is_saved_with_statistics_of_its_own(tmp_path):
     best = result.table[-1]
     assert best.inherited_accuracy == result.metrics.accuracy == best.accuracy
     assert float(right.float().mean()) == pytest.approx(best.repaired_accuracy, abs=1.5 / len(valid))
+    # The closing table has what needs no search: the first mask of agent `residual` within the best's MACs.
+    assert [line.name for line in result.table] == ["dense", "chain", "random", "residual", "best"]
+    problem = ads_gym.make_problem(task, max_macs=best.relative_macs)
+    asked = Residual(problem).ask(1)[0]
+    residual, (score,) = result.table[-2], problem.score(asked[None])
+    assert residual.relative_macs == score.metrics.relative_macs <= best.relative_macs
+    assert residual.accuracy == score.metrics.accuracy < residual.repaired_accuracy
 
 
 @pytest.mark.usefixtures("few_random_masks")
