@@ -59,6 +59,20 @@ def told(values: list[float]) -> str:
     return f"{np.mean(values):+.2f}" if half is None else f"{np.mean(values):+.2f} ({half:.2f})"
 
 
+LEAST_LOSS = "least loss"  # of those that are not random: what `sparsify` would take
+
+
+def chosen(rows: list[Row]) -> list[Row]:
+    """The rows again, of the network of each supernet and limit that has the least loss on VALID when it is repaired."""
+    found = []
+    repaired = [row for row in rows if row["way"] == "repaired" and row["choice"] != "random"]
+    for place in dict.fromkeys((row["task"], row["limit"]) for row in repaired):
+        best = min((row for row in repaired if (row["task"], row["limit"]) == place), key=lambda row: row["valid_loss"])
+        network = {key: best[key] for key in ("task", "limit", "choice", "number")}
+        found += [row | {"choice": LEAST_LOSS} for row in rows if row.items() >= network.items()]
+    return found
+
+
 def table(rows: list[dict]) -> list[str]:
     """Markdown lines: for each limit, choice and way, accuracy in % on VALID (and TEST), and less the dense network's.
 
@@ -70,6 +84,7 @@ def table(rows: list[dict]) -> list[str]:
     columns = [f"{split.upper()} | less dense (95 % interval)" for split in splits]
     heads = ["limit", "choice", "way", "supernets", "MACs", *columns]
     lines = [f"| {' | '.join(heads)} |", "|---" * (5 + 2 * len(splits)) + "|"]
+    rows = rows + chosen(rows)
     limits = sorted({row["limit"] for row in rows}, reverse=True)
     choices, ways = (list(dict.fromkeys(row[key] for row in rows)) for key in ("choice", "way"))
     for limit, way, choice in product(limits, ways, choices):
@@ -84,4 +99,9 @@ def table(rows: list[dict]) -> list[str]:
             cells.append(f"{np.mean(list(means.values())):.2f}")
             cells.append(told([mean - dense[task][split] for task, mean in means.items()]))
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", "Accuracy in %, mean over supernets; of several networks of one supernet, their mean."]
+    return [
+        *lines,
+        "",
+        "Accuracy in %, mean over supernets; of several networks of one supernet, their mean. Least loss: of the networks "
+        "that are not random, repaired, the one that has it on VALID.",
+    ]
