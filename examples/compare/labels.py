@@ -63,7 +63,7 @@ LEAST_LOSS = "least loss"  # of those that are not random: what `sparsify` would
 
 
 def chosen(rows: list[Row]) -> list[Row]:
-    """The rows again, of the network of each supernet and limit that has the least loss on VALID when it is repaired."""
+    """Rows of the network of each supernet and limit that has the least loss on VALID when it is repaired."""
     found = []
     repaired = [row for row in rows if row["way"] == "repaired" and row["choice"] != "random"]
     for place in dict.fromkeys((row["task"], row["limit"]) for row in repaired):
@@ -84,7 +84,7 @@ def table(rows: list[dict]) -> list[str]:
     columns = [f"{split.upper()} | less dense (95 % interval)" for split in splits]
     heads = ["limit", "choice", "way", "supernets", "MACs", *columns]
     lines = [f"| {' | '.join(heads)} |", "|---" * (5 + 2 * len(splits)) + "|"]
-    rows = rows + chosen(rows)
+    rows = [*rows, *chosen(rows)]
     limits = sorted({row["limit"] for row in rows}, reverse=True)
     choices, ways = (list(dict.fromkeys(row[key] for row in rows)) for key in ("choice", "way"))
     for limit, way, choice in product(limits, ways, choices):
@@ -99,9 +99,6 @@ def table(rows: list[dict]) -> list[str]:
             cells.append(f"{np.mean(list(means.values())):.2f}")
             cells.append(told([mean - dense[task][split] for task, mean in means.items()]))
         lines.append(f"| {' | '.join(cells)} |")
-    return [
-        *lines,
-        "",
-        "Accuracy in %, mean over supernets; of several networks of one supernet, their mean. Least loss: of the networks "
-        "that are not random, repaired, the one that has it on VALID.",
-    ]
+    note = "Accuracy in %, mean over supernets; of several networks of one supernet, their mean."
+    least = f"{LEAST_LOSS.capitalize()}: of the networks that are not random, repaired, the one that has it on VALID."
+    return [*lines, "", f"{note} {least}"]
