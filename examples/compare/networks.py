@@ -1,6 +1,7 @@
 """Networks of several supernets side by side: chosen, repaired, distilled, scored on VALID, kept; TEST is read once."""
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ class Maker:
         seconds, score = time.perf_counter() - began, measure(network, self.valid)
         macs, _ = architecture_cost(network.architecture)
         _, file = save(network, self.runs / "-".join(map(str, (*key.values(), way))).replace(", ", "-"))
-        found = {"seconds": seconds, "macs": macs, "relative_macs": macs / self.dense_macs, "file": str(file)}
+        found = {"seconds": seconds, "macs": macs, "relative_macs": macs / self.dense_macs, "file": os.path.relpath(file)}
         return key | {"way": way} | found | {"valid": 100 * score.accuracy, "valid_loss": score.loss}
 
 
