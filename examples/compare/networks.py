@@ -74,7 +74,12 @@ class Maker:
         seconds, score = time.perf_counter() - began, measure(network, self.valid)
         macs, _ = architecture_cost(network.architecture)
         _, file = save(network, self.runs / "-".join(map(str, (*key.values(), way))).replace(", ", "-"))
-        found = {"seconds": seconds, "macs": macs, "relative_macs": macs / self.dense_macs, "file": os.path.relpath(file)}
+        found = {
+            "seconds": seconds,
+            "macs": macs,
+            "relative_macs": macs / self.dense_macs,
+            "file": os.path.relpath(file),
+        }
         return key | {"way": way} | found | {"valid": 100 * score.accuracy, "valid_loss": score.loss}
 
 
