@@ -122,7 +122,7 @@ def compare(
     results = Results(Path(f"results/{what}-{args.name}.json"), kept, lines)
     if not args.test:
         for task in args.tasks:
-            maker(task, results, args, Path(f"runs/{what}")).make()
+            maker(task, results, args, Path("runs") / what / args.name).make()
         return results
     results.report["test_reads"] += 1
     results.write()
