@@ -41,10 +41,10 @@ class Cut(Maker):
             yield "residual", 0, Architecture(config, mask), self.supernet
 
 
-def trained(name: str, seed: int, settings: str) -> Task:
+def trained(name: str, seed: int, settings: str, run: str) -> Task:
     """The task of a network, trained if it is not there."""
     growth, layers = NETWORKS[name]
-    folder = Path("runs/sizes") / f"{name}-{seed}"
+    folder = Path("runs/sizes") / run / f"{name}-{seed}"
     if not (folder / "task.json").exists():
         network = f"--growth {growth} --blocks {layers},{layers},{layers}"
         options = f"{settings} {network} --seed {seed} --out {folder}".split()
@@ -57,7 +57,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     arguments.add_argument("--settings", default=SETTINGS, help="of train-supernet")
     args = arguments.parse_args()
-    args.tasks = [trained(name, seed, args.settings) for seed in args.seeds for name in NETWORKS]
+    args.tasks = [trained(name, seed, args.settings, args.name) for seed in args.seeds for name in NETWORKS]
     results = compare(Cut, args, "sizes", paired)
     draw(results.rows, results.file.with_suffix(".png"))
 

@@ -1,5 +1,7 @@
 """Model in, smaller model out: on digits and on a small DenseNet of torchvision's, with and without labels."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,29 @@ def test_a_limit_on_latency_keeps_fewer_macs(bottleneck, monkeypatch, digits):
     assert sparsify(*given, **settings, max_latency=2).relative_macs > 0.9
     with pytest.raises(InvalidValue, match=r"max_latency=0\.1 is not met here"):
         sparsify(*given, **settings, max_latency=0.1)
+
+
+def test_a_search_and_a_limit_on_latency_are_one_too_many():
+    given = (model_of_torchvision(), IMAGES)
+    with pytest.raises(InvalidValue, match="give evaluations or max_latency"):
+        sparsify(*given, **FEW | {"evaluations": 3}, max_latency=0.9)
+    assert sparsify(*given, **FEW | {"evaluations": None}, max_latency=50).record.settings.evaluations == 0
+
+
+def test_a_search_behind_bottlenecks_where_hardly_anything_is_to_be_saved():
+    made = sparsify(model_of_torchvision(), IMAGES, **FEW | {"max_macs": 0.995, "evaluations": 3})
+    assert made.relative_macs <= 0.995
+
+
+def test_activations_beyond_arithmetic_are_told(digits):
+    model, (images, _), _ = digits
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        layer = model.features.denseblock1.denselayer3
+        layer.norm1.weight *= 1e19
+        layer.conv1.weight /= 1e19
+    with pytest.raises(InvalidValue, match="activations are too large"):
+        sparsify(model, images[:64], **FEW)
 
 
 def test_times_of_networks_are_measured():

@@ -92,7 +92,8 @@ def sparsify(  # noqa: PLR0913 - an option each
     loaded = load_densenet(model, (crop, crop))
     print(f"weights: {loaded.source}", file=sys.stderr)
     _check_channels(transform, loaded.network.config.image_shape[0])
-    folder = run or Path("runs") / f"{Path(model).stem}-{max_macs:g}"
+    within = f"{max_macs:g}" if max_latency is None else f"{max_macs:g}-{max_latency:g}"
+    folder = run or Path("runs") / f"{Path(model).stem}-{within}"
     made = compress(
         loaded.network,
         images,

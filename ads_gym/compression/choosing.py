@@ -122,7 +122,7 @@ def _limit(subject: Subject, settings: Settings, within: Callable[[int], Archite
     if (shortest := latency(least)) > settings.max_latency:
         raise InvalidValue(
             f"max_latency={settings.max_latency:g} is not met here: with the fewest MACs, one image still takes "
-            f"{shortest:.2f} of the time that it takes in the dense network. Raise it."
+            f"{shortest:.2f} of the time that it takes in the dense network. Raise it, and give another run folder."
         )
     if latency(most) <= settings.max_latency:
         return most
@@ -157,7 +157,7 @@ def _search(
     """The mask of a supernet's skip connections, within a limit on MACs, that an agent finds by repaired loss."""
     device = str(subject.calibration.device)
     evaluator = RepairedEvaluator(supernet, _unlabelled(subject.calibration), subject.valid, device=device)
-    problem = problem_of(evaluator, "loss", limit / dense_cost(supernet.config)[0])
+    problem = problem_of(evaluator, "loss", min(1.0, limit / dense_cost(supernet.config)[0]))
     with ExitStack() as stack:
         stack.callback(problem.close)
         place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder

@@ -22,6 +22,7 @@ from ads_gym.compression.subject import CHUNK, Subject, make_subject
 from ads_gym.data.given import Transform
 from ads_gym.data.given_splits import digest_of, read_splits
 from ads_gym.devices import resolve_device
+from ads_gym.errors import InvalidValue
 from ads_gym.files import resolve
 from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
 from ads_gym.nets.cost import CostTable, architecture_cost
@@ -142,8 +143,8 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
             folder, or the dense network's predictions stand for them.
         max_macs: limit on MACs / dense MACs.
         max_latency: limit on the time of one image / that of the dense network, both folded, measured on `device`;
-            fewer MACs are kept if that takes it. None: none.
-        evaluations: of the search; 0: none. None: 64, and 0 for images of more than 64 pixels.
+            fewer MACs are kept if that takes it, and nothing is searched. None: none.
+        evaluations: of the search; 0: none. None: 64, and 0 for images of more than 64 pixels or with `max_latency`.
         agent: that searches: see `search`.
         distil: steps of distillation from the dense network; 0: none. None: 1000, and 0 for images of more than 64
             pixels on a CPU, where each step takes as long as many of a small network.
@@ -165,7 +166,10 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     """
     where, lines = resolve_device(device), StepLines(progress)
     subject = make_subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
-    count = (0 if subject.is_large else EVALUATIONS) if evaluations is None else evaluations
+    if evaluations and max_latency is not None:
+        raise InvalidValue("a search scores networks without timing them: give evaluations or max_latency.")
+    is_quick = not subject.is_large and max_latency is None
+    count = (EVALUATIONS if is_quick else 0) if evaluations is None else evaluations
     if distil is None:
         distil = 0 if subject.is_large and where.type == "cpu" else Distillation().steps
     by = find_agent(agent).name if count else None

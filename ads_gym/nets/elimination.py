@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ads_gym.errors import InvalidValue
 from ads_gym.nets.least_squares import RIDGE, add_square
 from ads_gym.nets.repair import ROWS_PER_UNKNOWN, Solvable, draw_positions, patches
 
@@ -46,7 +47,12 @@ class Elimination:
         gram, rows = _centred_gram(module, inputs, seed)
         self._weights = weight.flatten(1).T * sensitivity.double().sqrt()  # [i, o]
         gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) or 1.0)
-        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)) * rows  # while no part is dropped
+        triangle, failed = torch.linalg.cholesky_ex(gram)
+        if failed or not torch.isfinite(self._weights).all():
+            raise InvalidValue(
+                "a layer's activations are too large, or too different, for its residuals to be computed."
+            )
+        self._inverse = torch.cholesky_inverse(triangle) * rows  # while no part is dropped
         per_channel = weight[0].numel() // sum(widths)
         sizes = [width * per_channel for width in widths]
         self._spans = [

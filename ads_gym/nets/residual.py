@@ -1,4 +1,4 @@
-"""In which order connections are best dropped, from the dense network's activations alone: no masks are evaluated.
+"""In which order connections are best dropped, from what the dense network computes: no masks are scored.
 
 Without some of its sources a destination cannot give what it gave. Backward elimination (`ads_gym.nets.elimination`)
 drops, again and again, the connection for which its destination's squared error, weighted by how much the loss rises

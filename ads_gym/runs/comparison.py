@@ -6,6 +6,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Weights
 from ads_gym.nets.cost import CostTable
 from ads_gym.problem import Problem, Scored
@@ -61,7 +62,11 @@ def _residual(problem: Problem, macs: int, seed: int) -> list[BoolArray]:
     from ads_gym.agents.residual import order_of
     from ads_gym.nets.residual import kept_within
 
-    return [kept_within(order_of(problem, seed), problem.cost.connection_macs, macs - problem.cost.least_macs)]
+    try:
+        order = order_of(problem, seed)
+    except InvalidValue:  # of a network whose activations are beyond arithmetic, or of too few images
+        return []
+    return [kept_within(order, problem.cost.connection_macs, macs - problem.cost.least_macs)]
 
 
 def masks_that_cost(cost: CostTable, macs: int, count: int, rng: np.random.Generator) -> BoolArray:

@@ -178,8 +178,10 @@ def _points(found: FinishedSearch, agent: str) -> Iterator[Points]:
     role = Role.RESIDUAL if agent == "residual" else Role.EVALUATED
     yield Points(role, [_place(row.metrics) for row in scores.rows], _named(scores.weights))
     for line in result.table:
-        if line.name == "residual" and line.repaired_accuracy is not None:
-            yield Points(Role.RESIDUAL, [(line.relative_macs, line.repaired_accuracy)], "repaired")
+        if line.name == "residual" != agent and line.repaired_accuracy is not None:
+            place = line.relative_macs, line.repaired_accuracy
+            if max(abs(value) for value in place) <= MAX_METRIC:
+                yield Points(Role.RESIDUAL, [place], "repaired")
     groups = {
         Role.RANDOM: _random_keys(found),
         Role.CHAIN: [topology.key(topology.chain())],

@@ -78,7 +78,9 @@ def draw(rows: list[Row], file: Path) -> None:
                 for group in chosen
             ]
         )
-        errors = [np.std([row[split] for row in group]) / len(group) ** 0.5 for group in chosen]
+        errors = [
+            np.std([row[split] for row in group], ddof=min(1, len(group) - 1)) / len(group) ** 0.5 for group in chosen
+        ]
         axes.errorbar(
             *values.T, yerr=errors, marker="o", capsize=3, label=label, color="black" if networks is None else None
         )
