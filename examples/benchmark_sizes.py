@@ -8,6 +8,7 @@ TRAIN images. Accuracy on VALID and, with --test, once on TEST, which the result
 results/sizes-NAME.json, .md and .png here; networks lie in runs/sizes; a stopped benchmark goes on where it was.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -41,13 +42,13 @@ class Cut(Maker):
             yield "residual", 0, Architecture(config, mask), self.supernet
 
 
-def trained(name: str, seed: int, settings: str, run: str) -> Task:
-    """The task of a network, trained if it is not there."""
+def trained(name: str, seed: int, args: argparse.Namespace) -> Task:
+    """The task of a network, trained if it is not there and TEST is not to be read."""
     growth, layers = NETWORKS[name]
-    folder = Path("runs/sizes") / run / f"{name}-{seed}"
-    if not (folder / "task.json").exists():
+    folder = Path("runs/sizes") / args.name / f"{name}-{seed}"
+    if not (folder / "task.json").exists() and not args.test:
         network = f"--growth {growth} --blocks {layers},{layers},{layers}"
-        options = f"{settings} {network} --seed {seed} --out {folder}".split()
+        options = f"{args.settings} {network} --seed {seed} --out {folder}".split()
         subprocess.run([sys.executable, "-m", "ads_gym", "train-supernet", *options], check=True)
     return Task.load(folder)
 
@@ -57,9 +58,10 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, nargs="+", default=list(range(6)))
     arguments.add_argument("--settings", default=SETTINGS, help="of train-supernet")
     args = arguments.parse_args()
-    args.tasks = [trained(name, seed, args.settings, args.name) for seed in args.seeds for name in NETWORKS]
-    results = compare(Cut, args, "sizes", paired)
-    draw(results.rows, results.file.with_suffix(".png"))
+    for seeds in [args.seeds] if args.test else [[seed] for seed in args.seeds]:
+        args.tasks = [trained(name, seed, args) for seed in seeds for name in NETWORKS]
+        results = compare(Cut, args, "sizes", paired)
+        draw(results.rows, results.file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

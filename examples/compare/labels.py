@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}  # Student's t, 95 %, by number of values
+from scipy import stats
 
 Row = dict[str, Any]
 
@@ -29,8 +28,9 @@ class Results:
         self.report = {"test_reads": 0, "arguments": arguments, "rows": []}
         if file.exists():
             self.report = json.loads(file.read_text())
-            if self.report["arguments"] != arguments:
-                sys.exit(f"{file} is of {self.report['arguments']}, and this is {arguments}: give another --name.")
+            if self.report.get("arguments") != arguments:
+                before = self.report.get("arguments", "an earlier form of this script")
+                sys.exit(f"{file} is of {before}, and this is {arguments}: give another --name.")
 
     @property
     def rows(self) -> list[Row]:
@@ -55,8 +55,8 @@ class Results:
 
 def told(values: list[float]) -> str:
     """Mean and, where there are several values, its interval (95 %, Student's t)."""
-    half = T95[len(values)] * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) in T95 else None
-    return f"{np.mean(values):+.2f}" if half is None else f"{np.mean(values):+.2f} ({half:.2f})"
+    mean = f"{np.mean(values):+.2f}"
+    return f"{mean} ({stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.2f})" if len(values) > 1 else mean
 
 
 LEAST_LOSS = "least loss"  # of those that are not random: what `sparsify` would take

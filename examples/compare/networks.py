@@ -1,7 +1,9 @@
 """Networks of several supernets side by side: chosen, repaired, distilled, scored on VALID, kept; TEST is read once."""
 
 import argparse
+import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,8 +81,14 @@ class Maker:
             "macs": macs,
             "relative_macs": macs / self.dense_macs,
             "file": os.path.relpath(file),
+            "sha256": digest(file),
         }
         return key | {"way": way} | found | {"valid": 100 * score.accuracy, "valid_loss": score.loss}
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def parser(description: str | None, name: str, limits: list[float], *, trains: bool = False) -> argparse.ArgumentParser:
@@ -125,10 +133,11 @@ def compare(
             maker(task, results, args, Path("runs") / what / args.name).make()
         return results
     results.report["test_reads"] += 1
-    results.write()
     for task in args.tasks:
         for row in results.rows:
             if row["task"] == task.folder.name and "test" not in row:
+                if digest(Path(row["file"])) != row["sha256"]:
+                    sys.exit(f"{row['file']} is not the network that was scored on VALID: restore it, or make all anew.")
                 row["test"] = 100 * measure(load(row["file"]), task.images(Split.TEST)).accuracy
-    results.write()
+                results.write()  # at once: what was read is not read again
     return results
