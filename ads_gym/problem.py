@@ -164,7 +164,7 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     scope: str | Scope = Scope.LAYERS,
     device: str = "auto",
     evaluator: Any = None,
-    weights: str | Weights = Weights.INHERITED,
+    weights: str | Weights | None = Weights.INHERITED,
     store: str | Path | EvaluationStore | None = None,
     reward: str | Reward = "accuracy",
     cost_weight: float | str = 0.0,
@@ -180,7 +180,8 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
         evaluator: None (the task's own), "planted:KIND:SEED" (a hidden mask on the task's network), "module:name"
             (called with task and scope), or an `Evaluator`, whose network then stands in for the task's.
         weights: with which the task's evaluator scores networks: "inherited", or "repaired": solved again in closed
-            form on the calibration images, which takes a few times as long and is much nearer to what they can do.
+            form on the calibration images, which takes a few times as long and is much nearer to what they can do. None:
+            repaired, where the task's own evaluator scores its network.
         store: a path or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
             there. None: nothing is stored.
         reward: "accuracy", "soft" (mean probability of the true class), "loss" (negated), "module:name", or a function
@@ -199,7 +200,10 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
     cost = CostTable(config, Scope(scope))
     if given is not None:
         _check_evaluator(given, loaded if isinstance(task, Task) else None, cost.topology)
-    weights, has_weights = Weights(weights), spec is None and loaded.has_network
+    has_weights = spec is None and loaded.has_network
+    if weights is None:
+        weights = Weights.REPAIRED if has_weights else Weights.INHERITED
+    weights = Weights(weights)
     if weights is Weights.REPAIRED and not has_weights:
         raise InvalidValue("weights are repaired where a task's own evaluator scores its network: give no evaluator.")
 

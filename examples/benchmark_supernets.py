@@ -53,7 +53,7 @@ def main() -> None:
         print(f"cost {row.relative_cost}: accuracy {row.accuracy:.4f} ({row.accuracy_sd:.4f})", flush=True)
     report["dense_statistics"] = dense_statistics(task)
     run = Path("runs") / f"supernet-{task.name}-{args.agent}"
-    found = ads_gym.search(task, args.agent, args.evaluations, device="cpu", run=run)
+    found = ads_gym.search(task, args.agent, args.evaluations, device="cpu", weights="inherited", run=run)
     dense = Architecture(task.config, found.architecture.topology.dense())
     for name, architecture in (("dense", dense), ("found", found.architecture)):
         network = task.inherit(architecture)

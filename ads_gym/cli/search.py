@@ -15,7 +15,7 @@ def search(  # noqa: PLR0913 - an option each
     agent_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the agent; may be given again.")
     ] = None,
-    evaluations: Annotated[int, typer.Option(help="Networks to evaluate: the budget.")] = 512,
+    evaluations: Annotated[int, typer.Option(help="Networks to evaluate: the budget.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the agent.")] = 0,
     cost_weight: Annotated[
         str, typer.Option(help="What relative cost 1 takes off the reward: 0 to 100, or even (dense and chain equal).")
@@ -25,8 +25,9 @@ def search(  # noqa: PLR0913 - an option each
     ] = "soft",
     max_macs: Annotated[float | None, typer.Option(help="Limit on MACs / dense MACs.")] = None,
     weights: Annotated[
-        str, typer.Option(help="To score with: inherited, or repaired (solved again in closed form; takes longer).")
-    ] = "inherited",
+        str | None,
+        typer.Option(help="To score with: repaired (solved again in closed form; default), or inherited (faster)."),
+    ] = None,
     scope: Annotated[
         str, typer.Option(help="Connections to decide: layers, or all (transitions and classifier too).")
     ] = ("layers"),

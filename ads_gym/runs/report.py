@@ -136,7 +136,7 @@ def best_so_far(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
     indices = [row.number for row in rows]
     axes.plot(indices, objectives, ".", color=PALE, markersize=3, label="each")
     axes.step(indices, np.maximum.accumulate(objectives), where="post", color=INK, label="best so far")
-    for line, style in zip(lines[:-1], ("--", ":", "-."), strict=False):
+    for line, style in zip(lines[:-1], ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2))), strict=False):
         axes.axhline(line.objective, color=ACCENT, linestyle=style, linewidth=1, label=line.name)
     axes.legend(loc="lower right")
     return figure
@@ -144,12 +144,12 @@ def best_so_far(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
 
 def accuracy_against_macs(rows: Sequence[Row], lines: Sequence[Line]) -> "Figure":
     """Every mask's accuracy against its relative MACs, and the front of those that none beats in both."""
-    figure, axes = _figure("relative MACs", "inherited accuracy")
+    figure, axes = _figure("relative MACs", "accuracy on validation images")
     front = pareto_front(rows)
     best = best_of(rows).metrics
     axes.plot(*_points(rows), ".", color=PALE, markersize=3, label="each")
     axes.step(*_points(front), where="post", color=INK, label="front")
-    for line, mark in zip(lines[:-1], ("s", "v", "d"), strict=False):
+    for line, mark in zip(lines[:-1], ("s", "v", "d", "P"), strict=False):
         axes.plot(line.relative_macs, line.accuracy, mark, color=ACCENT, label=line.name)
     axes.plot(best.relative_macs, best.accuracy, "*", color=INK, markersize=12, label="best objective")
     axes.legend(loc="lower right")

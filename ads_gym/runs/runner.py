@@ -52,7 +52,7 @@ MAX_STEPS = 10**9  # what policies are told to learn for: the budget ends them, 
 def search(  # noqa: PLR0913 - its keywords are its user interface
     task: str | Path | Task = "digits",
     agent: Any = "bayes",
-    evaluations: Evaluations = 512,
+    evaluations: Evaluations = 128,
     *,
     seed: Seed = 0,
     cost_weight: float | str = "even",
@@ -67,7 +67,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     store: str | Path | EvaluationStore | None = None,
     agent_options: Mapping[str, Any] | None = None,
     evaluator: Any = None,
-    weights: str = "inherited",
+    weights: str | None = None,
     progress: bool = True,
 ) -> SearchResult:
     """Let an agent search until it has spent a budget of evaluations, and keep the best network that it saw.
@@ -97,8 +97,9 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         store: a file or `EvaluationStore` of evaluations that is shared with others.
         agent_options: keywords for the agent.
         evaluator: None (the task's), "planted:KIND:SEED", "module:name" (called with task and scope) or an evaluator.
-        weights: with which the task's evaluator scores networks while the agent searches: "inherited" or "repaired"
-            (in closed form). The network that is written is repaired in any case.
+        weights: with which the task's evaluator scores networks while the agent searches: "repaired" (in closed form)
+            or "inherited", a few times as fast; None: repaired, unless another evaluator is given. The network that is
+            written is repaired in any case.
         progress: whether to show progress on stderr.
 
     Raises:

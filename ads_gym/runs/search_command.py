@@ -18,7 +18,7 @@ MAX_DIGITS = 17  # that tell any two floats apart
 DEFAULTS = {  # options that are left out where they are these
     "--cost-weight": "even",
     "--reward": "soft",
-    "--weights": "inherited",
+    "--weights": "repaired",
     "--scope": "layers",
     "--decision": "connection",
 }

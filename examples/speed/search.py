@@ -85,7 +85,7 @@ def main() -> None:
         *owner, name = function.split(".")
         found = importlib.import_module(module)
         stopwatch.watch(getattr(found, owner[0]) if owner else found, name, part)
-    importlib.import_module("ads_gym").search("digits", evaluations=int(sys.argv[1]), run="run")
+    importlib.import_module("ads_gym").search("digits", evaluations=int(sys.argv[1]), weights="inherited", run="run")
     stopwatch.lap()
     print(json.dumps(stopwatch.seconds))
 

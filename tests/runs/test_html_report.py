@@ -46,7 +46,7 @@ def made(tmp_path_factory):
         patch.setattr(comparison, "RANDOM_MASKS", 4)
         patch.chdir(place)
         quiet = {"progress": False, "device": "cpu"}
-        ads_gym.search("digits", "random", 12, run="digits", **quiet)
+        ads_gym.search("digits", "random", 12, run="digits", weights="inherited", **quiet)
         ads_gym.search("digits", "random", 3, run="repaired", weights="repaired", max_macs=0.7, seed=5, **quiet)
         ads_gym.search("planted-20", "random", 30, run="planted", scope="all", progress=False)
     return place
