@@ -23,8 +23,8 @@ def play() -> None:
 
 
 def search() -> ads_gym.SearchResult:
-    """64 networks, where the command `ads-gym search` tries 512. Called again, it shows what it found."""
-    result = ads_gym.search("digits", agent="bayes", evaluations=64)
+    """32 networks, where the command `ads-gym search` tries 128. Called again, it shows what it found."""
+    result = ads_gym.search("digits", agent="bayes", evaluations=32)
     for line in result.table:
         macs = f"{line.relative_macs:.0%} of the MACs"
         accuracy = f"accuracy {line.inherited_accuracy:.3f} inherited, {line.repaired_accuracy:.3f} repaired"

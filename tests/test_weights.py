@@ -58,7 +58,9 @@ def test_where_there_are_no_weights_to_repair():
     for given in ({"task": "planted-20"}, {"task": "digits", "evaluator": "planted:linear:0"}):
         with pytest.raises(InvalidValue, match="weights"):
             ads_gym.make_problem(**given, weights="repaired")
-        assert ads_gym.make_problem(**given).weights is None
+        assert ads_gym.make_problem(**given).weights is ads_gym.make_problem(**given, weights=None).weights is None
+    assert ads_gym.make_problem("digits").weights is Weights.INHERITED
+    assert ads_gym.make_problem("digits", weights=None).weights is Weights.REPAIRED
     with pytest.raises(InvalidValue, match="no weights"):
         Task.load("planted-20").evaluator(weights="repaired")
     with pytest.raises(UnknownName, match="Did you mean 'repaired'"):
@@ -79,9 +81,9 @@ def test_a_task_repairs_as_repair_does(task):
 def test_a_search_on_repaired_weights(tmp_path, monkeypatch, capsys, task):
     monkeypatch.chdir(tmp_path)
     command = ("search", "--agent", "random", "--evaluations", "3", "--max-macs", "0.7", "--run", "run")
-    done = run_here(capsys, *command, "--weights", "repaired")
+    done = run_here(capsys, *command)
     assert done.code == 0 and "repaired" in done.out
-    other = run_here(capsys, *command)
+    other = run_here(capsys, *command, "--weights", "inherited")
     assert other.code == 2 and "other settings" in other.err
     result = ads_gym.search(
         "digits", "random", 3, cost_weight="even", reward="soft", max_macs=0.7, weights="repaired", run="run"

@@ -509,6 +509,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("ADS_GYM_HOME", str(place / "home"))
+        mine.cache_clear()  # of another folder: other tests may have run in between
         mine()
         yield place
 
