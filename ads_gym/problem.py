@@ -180,8 +180,8 @@ def make_problem(  # noqa: PLR0913 - its keywords are its user interface
         evaluator: None (the task's own), "planted:KIND:SEED" (a hidden mask on the task's network), "module:name"
             (called with task and scope), or an `Evaluator`, whose network then stands in for the task's.
         weights: with which the task's evaluator scores networks: "inherited", or "repaired": solved again in closed
-            form on the calibration images, which takes a few times as long and is much nearer to what they can do. None:
-            repaired, where the task's own evaluator scores its network.
+            form on the calibration images, which takes a few times as long and is much nearer to what they can do.
+            None: repaired, where the task's own evaluator scores its network.
         store: a path or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
             there. None: nothing is stored.
         reward: "accuracy", "soft" (mean probability of the true class), "loss" (negated), "module:name", or a function

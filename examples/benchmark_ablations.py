@@ -39,7 +39,9 @@ def run(job: tuple[tuple[str, str], int, int, Path]) -> dict:
     """An agent with the options of one line."""
     (agent, name), seed, evaluations, runs = job
     folder = runs / str(JOBS.index((agent, name)))
-    return play((agent, "digits", seed, evaluations, folder, "inherited"), agent_options=PARTS[agent][name]) | {"agent": name}
+    return play((agent, "digits", seed, evaluations, folder, "inherited"), agent_options=PARTS[agent][name]) | {
+        "agent": name
+    }
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """The first step of `sparsify`: what of a network is kept within a limit on MACs."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ads_gym.data.images import ImageSet
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.repaired import RepairedEvaluator
 from ads_gym.nets.channels import sort_channels
-from ads_gym.nets.cost import CostTable, dense_cost
+from ads_gym.nets.cost import CostTable, architecture_cost, dense_cost
 from ads_gym.nets.densenet import DenseNet, uninitialised
 from ads_gym.nets.latency import measure_latency
 from ads_gym.nets.repair import repair
@@ -24,18 +25,34 @@ from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse
 from ads_gym.problem import macs_within, problem_of
+from ads_gym.runs.comparison import masks_that_cost
 from ads_gym.runs.runner import find_best
-from ads_gym.runs.sparsify_record import Channels, Settings
+from ads_gym.runs.sparsify_folder import SEARCH
+from ads_gym.runs.sparsify_record import Channels, Compared, Settings
 from ads_gym.runs.step_lines import StepLines
 from ads_gym.topology import BoolArray, Topology
 
 LATENCY_REPEATS, LATENCY_HALVINGS = 15, 6
 SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a search tries to save by connections
+RANDOM_MASKS = 8  # beside which a search is shown
 
 
-def choose(
-    subject: Subject, settings: Settings, agent: Any, folder: Path | None, lines: StepLines
-) -> tuple[Architecture, Channels | None]:
+class Choice(NamedTuple):
+    """What is kept, and beside what it was chosen."""
+
+    architecture: Architecture
+    channels: Channels | None  # the order in which the supernet has its channels then, see `Subject.reordered`
+    compared: tuple[Compared, ...]  # where there was a search
+
+
+class Found(NamedTuple):
+    """What a search found."""
+
+    mask: BoolArray
+    compared: tuple[Compared, ...]  # random masks as cheap
+
+
+def choose(subject: Subject, settings: Settings, agent: Any, folder: Path | None, lines: StepLines) -> Choice:
     """Choose what is kept within the limit: of skip connections or, with bottlenecks, of the channels in each layer.
 
     Args:
@@ -44,12 +61,9 @@ def choose(
         agent: that searches, if there is a budget.
         folder: of the run; the search goes on in its folder "search". None: a temporary one.
         lines: show progress.
-
-    Returns:
-        The architecture, and the order in which the supernet has its channels then (see `Subject.reordered`).
     """
 
-    def search(supernet: DenseNet, limit: int) -> BoolArray:
+    def search(supernet: DenseNet, limit: int) -> Found:
         return _search(supernet, subject, limit, settings, agent, folder, lines.shown)
 
     chosen = _choose_channels if subject.supernet.config.bottleneck else _choose_connections
@@ -57,8 +71,8 @@ def choose(
 
 
 def _choose_connections(
-    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None, lines: StepLines
-) -> tuple[Architecture, None]:
+    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], Found] | None, lines: StepLines
+) -> Choice:
     """The skip connections that elimination leaves, or better ones that a search finds."""
     config = subject.supernet.config
     table, images = CostTable(config), subject.calibration
@@ -70,15 +84,15 @@ def _choose_connections(
         return Architecture(config, kept_within(order, table.connection_macs, macs - table.least_macs))
 
     limit = _limit(subject, settings, within)
-    found = [within(limit)]
-    if search is not None:
-        found.append(Architecture(config, search(subject.supernet, limit)))
-    return _best(found, subject, settings), None
+    if search is None:
+        return Choice(within(limit), None, ())
+    found = search(subject.supernet, limit)
+    return _better(within(limit), Architecture(config, found.mask), found, subject, settings)
 
 
 def _choose_channels(
-    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], BoolArray] | None, lines: StepLines
-) -> tuple[Architecture, Channels]:
+    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], Found] | None, lines: StepLines
+) -> Choice:
     """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
     config = subject.supernet.config
     keep_all = Topology(config.blocks).dense()
@@ -91,14 +105,14 @@ def _choose_channels(
         return Architecture(made.narrowed(macs, subject.multiple), keep_all)
 
     limit = _limit(subject, settings, within)
-    found = [within(limit)]
-    if search is not None:
-        wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
-        if CostTable(wider).least_macs <= limit:
-            supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
-            supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
-            found.append(Architecture(wider, search(supernet.eval(), limit)))
-    return _best(found, ready, settings), made.channels
+    wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
+    if search is None or CostTable(wider).least_macs > limit:
+        return Choice(within(limit), made.channels, ())
+    supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
+    supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
+    found = search(supernet.eval(), limit)
+    chosen = _better(within(limit), Architecture(wider, found.mask), found, ready, settings)
+    return chosen._replace(channels=made.channels)
 
 
 def _limit(subject: Subject, settings: Settings, within: Callable[[int], Architecture]) -> int:
@@ -132,11 +146,14 @@ def _limit(subject: Subject, settings: Settings, within: Callable[[int], Archite
     return least
 
 
-def _best(found: Sequence[Architecture], subject: Subject, settings: Settings) -> Architecture:
-    """The one with the least loss on the validation images, repaired."""
-    if len(found) == 1:
-        return found[0]
-    return min(found, key=lambda each: measure(_repaired(each, subject, settings), subject.valid, CHUNK).loss)
+def _better(
+    eliminated: Architecture, searched: Architecture, found: Found, subject: Subject, settings: Settings
+) -> Choice:
+    """Of what elimination and what a search left, the one with less loss on the validation images, repaired."""
+    scores = [measure(_repaired(each, subject, settings), subject.valid, CHUNK) for each in (eliminated, searched)]
+    residual = Compared("residual", architecture_cost(eliminated)[0], scores[0].accuracy)
+    better = eliminated if scores[0].loss <= scores[1].loss else searched
+    return Choice(better, None, (residual, *found.compared))
 
 
 def _repaired(architecture: Architecture, subject: Subject, settings: Settings) -> SparseDenseNet:
@@ -153,7 +170,7 @@ def _search(
     agent: Any,
     folder: Path | None,
     progress: bool,
-) -> BoolArray:
+) -> Found:
     """The mask of a supernet's skip connections, within a limit on MACs, that an agent finds by repaired loss."""
     device = str(subject.calibration.device)
     evaluator = RepairedEvaluator(supernet, _unlabelled(subject.calibration), subject.valid, device=device)
@@ -161,8 +178,11 @@ def _search(
     with ExitStack() as stack:
         stack.callback(problem.close)
         place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder
-        run = Path(place) / "search"
-        return find_best(problem, agent, settings.evaluations, run, seed=settings.seed, progress=progress)
+        run = Path(place) / SEARCH
+        best = find_best(problem, agent, settings.evaluations, run, seed=settings.seed, progress=progress)
+        masks = masks_that_cost(problem.cost, limit, RANDOM_MASKS, np.random.default_rng(settings.seed))
+        scored = problem.evaluator.evaluate_checked(masks)
+        return Found(best, tuple(Compared("random", each.macs, each.accuracy) for each in scored))
 
 
 def macs_range(subject: Subject, max_macs: Any) -> tuple[int, int]:

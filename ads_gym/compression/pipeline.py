@@ -17,7 +17,7 @@ from torch import nn
 from ads_gym import __version__
 from ads_gym.agents.registry import find_agent
 from ads_gym.architecture import Architecture
-from ads_gym.compression.choosing import choose, macs_range
+from ads_gym.compression.choosing import RANDOM_MASKS, choose, macs_range
 from ads_gym.compression.subject import CHUNK, Subject, make_subject
 from ads_gym.data.given import Transform
 from ads_gym.data.given_splits import digest_of, read_splits
@@ -183,9 +183,13 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         architecture = steps.architecture()
         if architecture is None:
             began = time.perf_counter()
-            architecture, channels = choose(subject, settings, agent, folder, lines)
-            taken = time.perf_counter() - began
-            steps.note(architecture=architecture.to_record(), channels=channels, choosing_seconds=taken)
+            architecture, channels, compared = choose(subject, settings, agent, folder, lines)
+            steps.note(
+                architecture=architecture.to_record(),
+                channels=channels,
+                compared=compared,
+                choosing_seconds=time.perf_counter() - began,
+            )
         network = _make(architecture, subject.reordered(steps.record.channels), steps, lines)
         _read_test(network, subject, steps)
         if steps.record.ended is None:
@@ -302,7 +306,8 @@ def _expected_seconds(subject: Subject, record: SparsifyRecord) -> float:
     scoring = len(subject.valid) * pace.image
     left = 0.0 if subject.test is None else 2 * len(subject.test) * pace.image
     if record.architecture is None:
-        left += pace.choosing(count) + record.settings.evaluations * (scoring + pace.repairing(count) / 2)
+        evaluations = record.settings.evaluations and record.settings.evaluations + RANDOM_MASKS
+        left += pace.choosing(count) + evaluations * (scoring + pace.repairing(count) / 2)
     if record.stage("repaired") is None:
         left += pace.repairing(count) + 3 * scoring
     return left + pace.distilling(record.settings.distil, min(count, BATCH)) + scoring

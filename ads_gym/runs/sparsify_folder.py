@@ -16,6 +16,7 @@ from ads_gym.runs.identity import Identity
 from ads_gym.runs.sparsify_record import FILE, RECORD, SparsifyRecord, Stage, StageName
 
 BEST = "best"  # the final network's files, without their endings
+SEARCH = "search"  # folder of the search
 
 
 class Steps:

@@ -1,15 +1,18 @@
 """Read the page of a report from the folder of a finished `sparsify`. Nothing in the folder is changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ads_gym import files
 from ads_gym.architecture import Architecture
 from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.nets.cost import architecture_cost
-from ads_gym.runs.page import Facts, Page, Points, Role, Size, Stage
+from ads_gym.runs.folder import RunFolder
+from ads_gym.runs.page import Curve, Facts, Page, Points, Role, Size, Stage
+from ads_gym.runs.record import Row
+from ads_gym.runs.record import read_record as read_search
 from ads_gym.runs.search_page import MAX_FACTS, duration, file_sizes, snippets, text
-from ads_gym.runs.sparsify_folder import BEST
+from ads_gym.runs.sparsify_folder import BEST, SEARCH
 from ads_gym.runs.sparsify_record import FILE, SparsifyRecord, read_record
 
 
@@ -32,7 +35,7 @@ def sparsify_page(run: Path) -> Page:
         costs = [architecture_cost(each) for each in (architecture.dense, architecture)]
     if architecture.config.full != record.config:
         raise DamagedFile(f"{folder / FILE} names two networks: {architecture.config} and {record.config}.")
-    sizes = file_sizes(folder / f"{BEST}.json", architecture)
+    sizes, rows = file_sizes(folder / f"{BEST}.json", architecture), _searched(folder, architecture)
     what = "channels inside its layers" if architecture.config.widths else "skip connections"
     return Page(
         title=record.model,
@@ -47,19 +50,35 @@ def sparsify_page(run: Path) -> Page:
         ],
         dense=Size(*costs[0], sizes[0]),
         sparse=Size(*costs[1], sizes[1]),
-        points=tuple(_points(record)),
+        points=tuple(_points(record, rows)),
+        curve=Curve([row.objective for row in rows]) if rows else None,
         snippets=tuple(snippets(run, architecture)) if sizes[1] else (),
         facts=tuple(_facts(record)),
         notes=tuple(_notes(record)),
     )
 
 
-def _points(record: SparsifyRecord) -> Iterator[Points]:
+def _searched(folder: Path, architecture: Architecture) -> list[Row]:
+    """The evaluations of the search, if there was one and its folder is still there."""
+    record = RunFolder(folder / SEARCH).record
+    if not files.exists(record):
+        return []
+    with read_search(record) as search:
+        return search.rows(architecture.topology)
+
+
+def _points(record: SparsifyRecord, rows: Sequence[Row]) -> Iterator[Points]:
     dense = record.stages[0]
+    macs = max(1, dense.macs)
+    if rows:
+        yield Points(Role.EVALUATED, [(row.metrics.macs / macs, row.metrics.accuracy) for row in rows], "repaired")
+    for role in (Role.RANDOM, Role.RESIDUAL):
+        if places := [(each.macs / macs, each.accuracy) for each in record.compared if each.role == role]:
+            yield Points(role, places, "repaired")
     yield Points(Role.DENSE, [(1.0, dense.valid.accuracy)])
     for stage in record.stages:
         if stage.name != "dense":
-            yield Points(Role.CHOSEN, [(stage.macs / max(1, dense.macs), stage.valid.accuracy)], stage.name)
+            yield Points(Role.CHOSEN, [(stage.macs / macs, stage.valid.accuracy)], stage.name)
 
 
 def _notes(record: SparsifyRecord) -> Iterator[str]:

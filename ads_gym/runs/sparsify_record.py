@@ -79,6 +79,15 @@ class OnTest:
 
 
 @record
+class Compared:
+    """A network that was not taken, repaired, beside which the result is shown."""
+
+    role: Literal["random", "residual"]
+    macs: Count  # for one image
+    accuracy: Share  # or agreement, on the validation images
+
+
+@record
 class SparsifyRecord:
     """All that is known of a run of `sparsify`; files beside it are best.json and best.safetensors."""
 
@@ -94,6 +103,7 @@ class SparsifyRecord:
     architecture: ArchitectureRecord | None = None  # None: it is not chosen yet
     channels: Channels | None = None  # of each layer, in which order its bottleneck channels are taken; None: their own
     choosing_seconds: Number | None = None
+    compared: Annotated[tuple[Compared, ...], Field(max_length=64), FailFast()] = ()
     stages: Annotated[tuple[Stage, ...], Field(max_length=4), FailFast()] = ()  # in order
     test: OnTest | None = None
     files: Annotated[dict[Text, Digest], Field(max_length=8)] = Field(default_factory=dict)  # SHA-256, by name

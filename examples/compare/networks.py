@@ -137,7 +137,9 @@ def compare(
         for row in results.rows:
             if row["task"] == task.folder.name and "test" not in row:
                 if digest(Path(row["file"])) != row["sha256"]:
-                    sys.exit(f"{row['file']} is not the network that was scored on VALID: restore it, or make all anew.")
+                    sys.exit(
+                        f"{row['file']} is not the network that was scored on VALID: restore it, or make all anew."
+                    )
                 row["test"] = 100 * measure(load(row["file"]), task.images(Split.TEST)).accuracy
                 results.write()  # at once: what was read is not read again
     return results

@@ -19,8 +19,10 @@ from marks import slow
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.compression.choosing import RANDOM_MASKS
 from ads_gym.envs.render import Cell, cells
 from ads_gym.errors import InvalidValue, NotFound, StorageError
+from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.latency import Latency, Spread
 from ads_gym.nets.sparse import build_sparse, calibrate, save
 from ads_gym.runs import charts, comparison
@@ -29,6 +31,7 @@ from ads_gym.runs.html_report import render, with_latency, write_report
 from ads_gym.runs.page import Curve, Page, Points, Role, Size, Stage
 from ads_gym.runs.search_command import search_command
 from ads_gym.runs.search_page import read_search, search_page
+from ads_gym.runs.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import FILE, RECORD
 from ads_gym.tasks import Task
 from ads_gym.topology import Topology
@@ -576,3 +579,27 @@ def test_the_report_of_a_sparsification(tmp_path, labels):
     RECORD.write(tmp_path / "run" / FILE, replace(made.record, ended=None))
     with pytest.raises(InvalidValue, match="is not over"):
         write_report(tmp_path / "run")
+
+
+@pytest.mark.parametrize("bottleneck", [False, slow(True)])
+def test_a_search_for_a_sparsification_is_shown_beside_random_masks(tmp_path, bottleneck):
+    torch.manual_seed(0)
+    config = DenseNetConfig((4, 4), 4, 8, image_shape=(1, 8, 8), classes=4, bottleneck=bottleneck)
+    options = {"max_macs": 0.8, "distil": 0, "seed": 3, "progress": False}
+    model, images, labels = DenseNet(config), torch.randn(80, 1, 8, 8), torch.arange(80) % 4
+    run = tmp_path / "run"
+    made = ads_gym.sparsify(model, images, labels, evaluations=5, run=run, **options)
+    points = {(each.role, each.weights): each.places for each in sparsify_page(run).points}
+    rows = read_rows(run / "search")
+    assert len(points[Role.EVALUATED, "repaired"]) == len(sparsify_page(run).curve.objectives) == len(rows) == 5
+    assert {len(points[role, "repaired"]) for role in (Role.RESIDUAL, Role.CHOSEN)} == {1}
+    of_random = [macs for macs, _ in points[Role.RANDOM, "repaired"]]
+    assert len(of_random) == RANDOM_MASKS and 0.6 < min(of_random) <= max(of_random) <= 0.8
+    # What elimination leaves is what `evaluations=0` takes, and what is taken is no worse.
+    (residual,) = points[Role.RESIDUAL, "repaired"]
+    alone = ads_gym.sparsify(model, images, labels, evaluations=0, **options)
+    assert residual[0] == alone.relative_macs
+    assert made.record.compared[0].accuracy == pytest.approx(residual[1])
+    shutil.rmtree(run / "search")
+    left = {each.role for each in sparsify_page(run).points}
+    assert left == {Role.RANDOM, Role.RESIDUAL, Role.DENSE, Role.CHOSEN} and sparsify_page(run).curve is None
