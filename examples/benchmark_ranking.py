@@ -3,13 +3,14 @@
     cd examples && python benchmark_ranking.py FOLDERS [--masks 24] [--epochs 1 3] [--orders 3]
 
 FOLDERS are names or folders of tasks. Of each mask: the loss of its network with inherited and with repaired weights,
-and after so many epochs of fine-tuning from repaired weights, mean over several orders of the images (the noise of one
-hides what is looked for). All on VALID; TEST is not read. Intervals are a bootstrap over masks (95 %, 2,000 resamples).
+and after so many epochs of fine-tuning from either, mean over several orders of the images (the noise of one hides what
+is looked for). All on VALID; TEST is not read. Intervals are a bootstrap over masks (95 %, 2,000 resamples).
 Writes results/ranking-NAME.json and .md here; a stopped benchmark goes on where it was.
 """
 
 import argparse
 import os
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,14 +36,14 @@ def losses(task: Task, mask: np.ndarray, args: argparse.Namespace) -> Row:
     repaired = build_sparse(architecture, supernet)
     repair(repaired, supernet, images)
     found = {"inherited": measure(inherited, valid).loss, "repaired": measure(repaired, valid).loss}
-    for epochs in args.epochs:
+    for (name, start), epochs in product((("inherited", inherited), ("repaired", repaired)), args.epochs):
         values = []
         for order in range(args.orders):
             network = build_sparse(architecture, supernet)
-            network.load_state_dict(repaired.state_dict())
+            network.load_state_dict(start.state_dict())
             fit(network, train, Recipe(epochs=epochs, learning_rate=args.learning_rate, seed=order))
             values.append(measure(network, valid).loss)
-        found[f"{epochs} epochs" if epochs > 1 else "1 epoch"] = float(np.mean(values))
+        found[f"{epochs} epoch{'s' if epochs > 1 else ''} from {name}"] = float(np.mean(values))
     return found
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     for task in args.tasks:
         costs = CostTable(task.config)
         for number in range(args.masks):
-            key = {"task": f"{task.name}, seed {task.record.recipe.seed}", "mask": number}
+            key = {"task": task.folder.name, "mask": number}
             if not results.has(**key):
                 mask = costs.random_mask(np.random.default_rng(number), 0.5)
                 results.write(key | losses(task, mask, args))

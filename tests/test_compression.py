@@ -15,6 +15,7 @@ from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable, relative_macs
 from ads_gym.nets.latency import Latency, Spread
+from ads_gym.runs.sparsify_record import read_record
 from ads_gym.tasks import Task
 
 densenet = pytest.importorskip("torchvision.models.densenet")
@@ -102,6 +103,7 @@ def test_a_limit_on_latency_keeps_fewer_macs(bottleneck, monkeypatch, digits):
     settings = {"max_macs": 0.95, "evaluations": 0, "distil": 0, "progress": False}
     made = sparsify(*given, **settings, max_latency=0.8)
     assert 0.75 < made.relative_macs <= 0.8 and made.record.settings.max_latency == 0.8
+    assert made.record.latency == pytest.approx(made.relative_macs) and "% of the time" in str(made)
     assert sparsify(*given, **settings, max_latency=2).relative_macs > 0.9
     with pytest.raises(InvalidValue, match=r"max_latency=0\.1 is not met here"):
         sparsify(*given, **settings, max_latency=0.1)
@@ -130,8 +132,15 @@ def test_activations_beyond_arithmetic_are_told(digits):
         sparsify(model, images[:64], **FEW)
 
 
-def test_times_of_networks_are_measured():
-    made = sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=50)
+def test_times_of_networks_are_measured_once(tmp_path, monkeypatch):
+    made = sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=50, run=tmp_path / "run")
+    assert 0 < made.record.latency <= 50
+    with pytest.raises(InvalidValue, match="limit on relative latency"):
+        sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=49, run=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.delattr(choosing, "measure_latency")  # nothing is timed again
+        again = sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=50, run=tmp_path / "run")
+    assert again.record == made.record == read_record(tmp_path / "run")
     assert made.architecture == sparsify(model_of_torchvision(), IMAGES, **FEW).architecture
     with pytest.raises(InvalidValue, match="one image still takes"):
         sparsify(model_of_torchvision(), IMAGES, **FEW, max_latency=1e-3)

@@ -38,7 +38,9 @@ def sparsify(  # noqa: PLR0913 - an option each
             "on a CPU."
         ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Where all goes; default: runs/MODEL-MAX_MACS.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Where all goes; default: runs/MODEL-MAX_MACS[-MAX_LATENCY].")
+    ] = None,
     valid: Annotated[
         Path | None,
         typer.Option(

@@ -42,7 +42,8 @@ class Choice(NamedTuple):
 
     architecture: Architecture
     channels: Channels | None  # the order in which the supernet has its channels then, see `Subject.reordered`
-    compared: tuple[Compared, ...]  # where there was a search
+    latency: float | None = None  # of one image / the dense network's, where there is a limit on it
+    compared: tuple[Compared, ...] = ()  # where there was a search
 
 
 class Found(NamedTuple):
@@ -83,9 +84,9 @@ def _choose_connections(
     def within(macs: int) -> Architecture:
         return Architecture(config, kept_within(order, table.connection_macs, macs - table.least_macs))
 
-    limit = _limit(subject, settings, within)
+    limit, latency = _limit(subject, settings, within)
     if search is None:
-        return Choice(within(limit), None, ())
+        return Choice(within(limit), None, latency)
     found = search(subject.supernet, limit)
     return _better(within(limit), Architecture(config, found.mask), found, subject, settings)
 
@@ -104,10 +105,10 @@ def _choose_channels(
     def within(macs: int) -> Architecture:
         return Architecture(made.narrowed(macs, subject.multiple), keep_all)
 
-    limit = _limit(subject, settings, within)
+    limit, latency = _limit(subject, settings, within)
     wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
     if search is None or CostTable(wider).least_macs > limit:
-        return Choice(within(limit), made.channels, ())
+        return Choice(within(limit), made.channels, latency)
     supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
     supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
     found = search(supernet.eval(), limit)
@@ -115,8 +116,8 @@ def _choose_channels(
     return chosen._replace(channels=made.channels)
 
 
-def _limit(subject: Subject, settings: Settings, within: Callable[[int], Architecture]) -> int:
-    """The most MACs of the result: of both limits, the one that is lower.
+def _limit(subject: Subject, settings: Settings, within: Callable[[int], Architecture]) -> tuple[int, float | None]:
+    """The most MACs of the result: of both limits, the one that is lower; and, where that was timed, its latency.
 
     Args:
         subject, settings: see `choose`.
@@ -127,23 +128,30 @@ def _limit(subject: Subject, settings: Settings, within: Callable[[int], Archite
     """
     least, most = macs_range(subject, settings.max_macs)
     if settings.max_latency is None:
-        return most
+        return most, None
 
     def latency(macs: int) -> float:
         found = measure_latency(within(macs), 1, device=str(subject.calibration.device), repeats=LATENCY_REPEATS)
         return 1 / found.ratio.median
 
-    if (shortest := latency(least)) > settings.max_latency:
+    shortest = latency(least)
+    if shortest > settings.max_latency:
         raise InvalidValue(
             f"max_latency={settings.max_latency:g} is not met here: with the fewest MACs, one image still takes "
             f"{shortest:.2f} of the time that it takes in the dense network. Raise it, and give another run folder."
         )
-    if latency(most) <= settings.max_latency:
-        return most
+    longest = latency(most)
+    if longest <= settings.max_latency:
+        return most, longest
+    fits = least, shortest
     for _ in range(LATENCY_HALVINGS):
-        middle = (least + most) // 2
-        least, most = (middle, most) if latency(middle) <= settings.max_latency else (least, middle)
-    return least
+        middle = (fits[0] + most) // 2
+        found = latency(middle)
+        if found <= settings.max_latency:
+            fits = middle, found
+        else:
+            most = middle
+    return fits
 
 
 def _better(
@@ -153,7 +161,7 @@ def _better(
     scores = [measure(_repaired(each, subject, settings), subject.valid, CHUNK) for each in (eliminated, searched)]
     residual = Compared("residual", architecture_cost(eliminated)[0], scores[0].accuracy)
     better = eliminated if scores[0].loss <= scores[1].loss else searched
-    return Choice(better, None, (residual, *found.compared))
+    return Choice(better, None, compared=(residual, *found.compared))
 
 
 def _repaired(architecture: Architecture, subject: Subject, settings: Settings) -> SparseDenseNet:

@@ -93,6 +93,8 @@ class Compressed:
     def notes(self) -> list[str]:
         """What is to be known of the scores, in sentences."""
         images, test, told = self.record.images, self.record.test, []
+        if self.record.latency is not None:
+            told.append(f"One image takes {self.record.latency:.0%} of the time that the dense network takes here.")
         if test is not None:
             told.append(
                 f"On the {test.images:,} test images, read once: {test.measured} {test.sparse.accuracy:.4f}, and "
@@ -183,13 +185,10 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         architecture = steps.architecture()
         if architecture is None:
             began = time.perf_counter()
-            architecture, channels, compared = choose(subject, settings, agent, folder, lines)
-            steps.note(
-                architecture=architecture.to_record(),
-                channels=channels,
-                compared=compared,
-                choosing_seconds=time.perf_counter() - began,
-            )
+            chosen = choose(subject, settings, agent, folder, lines)
+            architecture, taken = chosen.architecture, time.perf_counter() - began
+            known = chosen._asdict() | {"architecture": architecture.to_record(), "choosing_seconds": taken}
+            steps.note(**known)
         network = _make(architecture, subject.reordered(steps.record.channels), steps, lines)
         _read_test(network, subject, steps)
         if steps.record.ended is None:

@@ -1,5 +1,6 @@
 """What the best network of a search is compared with: dense, chain, and what costs as much without a search."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -64,7 +65,8 @@ def _residual(problem: Problem, macs: int, seed: int) -> list[BoolArray]:
 
     try:
         order = order_of(problem, seed)
-    except InvalidValue:  # of a network whose activations are beyond arithmetic, or of too few images
+    except InvalidValue as error:  # of a network whose activations are beyond arithmetic, or of too few images
+        warnings.warn(f"the closing table has no line for residual: {error}", stacklevel=2)
         return []
     return [kept_within(order, problem.cost.connection_macs, macs - problem.cost.least_macs)]
 

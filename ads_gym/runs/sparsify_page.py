@@ -101,8 +101,11 @@ def _facts(record: SparsifyRecord) -> Iterator[Facts]:
         [
             ("limit on MACs", f"{settings.max_macs:.1%} of the dense network's"),
             *(
-                [("limit on latency", f"{settings.max_latency:.1%} of the dense network's")]
-                if settings.max_latency is not None
+                [
+                    ("limit on latency", f"{settings.max_latency:.1%} of the dense network's"),
+                    ("latency when chosen", f"{record.latency:.1%}"),
+                ]
+                if settings.max_latency is not None and record.latency is not None
                 else []
             ),
             ("evaluations", f"{settings.evaluations:,}" + (f" by agent {settings.agent}" if settings.agent else "")),

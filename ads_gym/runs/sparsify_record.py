@@ -103,6 +103,7 @@ class SparsifyRecord:
     architecture: ArchitectureRecord | None = None  # None: it is not chosen yet
     channels: Channels | None = None  # of each layer, in which order its bottleneck channels are taken; None: their own
     choosing_seconds: Number | None = None
+    latency: Number | None = None  # of one image / the dense network's, as timed when it was chosen; None: it was not
     compared: Annotated[tuple[Compared, ...], Field(max_length=64), FailFast()] = ()
     stages: Annotated[tuple[Stage, ...], Field(max_length=4), FailFast()] = ()  # in order
     test: OnTest | None = None

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare.labels import told
+from compare.labels import markdown, told
 
 Row = dict[str, Any]
 
@@ -39,18 +39,16 @@ def grouped(rows: list[Row]) -> dict[tuple[str, float, str], list[Row]]:
 def paired(rows: list[Row]) -> list[str]:
     """Markdown lines: every network, and how much better those that were cut are than dense ones of as many MACs."""
     splits = ["valid", "test"][: 1 + all("test" in row for row in rows)]
-    columns = [f"{split.upper()} | less dense of as many MACs (95 % interval)" for split in splits]
-    lines = [
-        f"| network | cut to | way | seeds | million MACs | {' | '.join(columns)} |",
-        "|---" * (5 + 2 * len(splits)) + "|",
-    ]
+    columns = [head for split in splits for head in (split.upper(), "less dense of as many MACs (95 % interval)")]
+    lines = []
     for (network, limit, way), group in grouped(rows).items():
         cells = [network, f"{limit:g}", way, str(len(group)), f"{np.mean([row['macs'] for row in group]) / 1e6:.2f}"]
         for split in splits:
             cells.append(f"{np.mean([row[split] for row in group]):.2f}")
             cells.append("" if way == "dense" else told([less_dense(row, rows, split) for row in group]))
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", "Accuracy in %, mean over seeds; differences are paired by seed."]
+        lines.append(cells)
+    heads = ["network", "cut to", "way", "seeds", "million MACs", *columns]
+    return [*markdown(heads, lines), "", "Accuracy in %, mean over seeds; differences are paired by seed."]
 
 
 def draw(rows: list[Row], file: Path) -> None:

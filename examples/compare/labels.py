@@ -53,6 +53,12 @@ class Results:
         sys.stdout.flush()
 
 
+def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return [lines[0], "|---" * len(heads) + "|", *lines[1:]]
+
+
 def told(values: list[float]) -> str:
     """Mean and, where there are several values, its interval (95 %, Student's t)."""
     mean = f"{np.mean(values):+.2f}"
@@ -81,9 +87,8 @@ def table(rows: list[dict]) -> list[str]:
     """
     splits = ["valid", "test"][: 1 + all("test" in row for row in rows)]
     dense = {row["task"]: row for row in rows if row["choice"] == "dense"}
-    columns = [f"{split.upper()} | less dense (95 % interval)" for split in splits]
-    heads = ["limit", "choice", "way", "supernets", "MACs", *columns]
-    lines = [f"| {' | '.join(heads)} |", "|---" * (5 + 2 * len(splits)) + "|"]
+    columns = [head for split in splits for head in (split.upper(), "less dense (95 % interval)")]
+    lines = []
     rows = [*rows, *chosen(rows)]
     limits = sorted({row["limit"] for row in rows}, reverse=True)
     choices, ways = (list(dict.fromkeys(row[key] for row in rows)) for key in ("choice", "way"))
@@ -98,7 +103,7 @@ def table(rows: list[dict]) -> list[str]:
             means = {task: float(np.mean([row[split] for row in found])) for task, found in by_task.items() if found}
             cells.append(f"{np.mean(list(means.values())):.2f}")
             cells.append(told([mean - dense[task][split] for task, mean in means.items()]))
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     note = "Accuracy in %, mean over supernets; of several networks of one supernet, their mean."
     least = f"{LEAST_LOSS.capitalize()}: of the networks that are not random, repaired, the one that has it on VALID."
-    return [*lines, "", f"{note} {least}"]
+    return [*markdown(["limit", "choice", "way", "supernets", "MACs", *columns], lines), "", f"{note} {least}"]

@@ -1,7 +1,7 @@
 """Kendall's tau between losses before and after training, for `benchmark_ranking.py`."""
 
 import numpy as np
-from compare.labels import Row
+from compare.labels import Row, markdown
 from scipy.stats import kendalltau
 
 BEFORE = ("inherited", "repaired")
@@ -10,14 +10,13 @@ BEFORE = ("inherited", "repaired")
 def table(rows: list[Row]) -> list[str]:
     """Markdown lines: for each task, tau of the loss before training and after so many epochs."""
     after = [name for name in rows[0] if "epoch" in name]
-    heads = ["task", "masks", "loss", *(f"tau with that after {name}" for name in after)]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    heads, lines = ["task", "masks", "loss", *(f"tau with that after {name}" for name in after)], []
     for task in dict.fromkeys(row["task"] for row in rows):
         here = [row for row in rows if row["task"] == task]
         for before in BEFORE:
             cells = [told(np.array([[row[before], row[name]] for row in here])) for name in after]
-            lines.append(f"| {' | '.join([task, str(len(here)), before, *cells])} |")
-    return [*lines, "", "In brackets: 95 % of 2,000 resamples of the masks."]
+            lines.append([task, str(len(here)), before, *cells])
+    return [*markdown(heads, lines), "", "In brackets: 95 % of 2,000 resamples of the masks."]
 
 
 def told(pairs: np.ndarray) -> str:
