@@ -9,7 +9,7 @@ Very Deep Neural Networks", both ICCV 2017), in one pass in the network's order.
 Shapes: n images, p positions of a feature map, r = n p rows, i inputs of one output (unknowns), o outputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -97,50 +97,20 @@ def repair(
         raise InvalidValue(f"a repair needs at least two images of finite numbers, got {len(images)}.")
     dense = Architecture(supernet.config, architecture.topology.dense(), architecture.scope)
     sites = _changed(network, supernet.config)
-    places: dict[str, Tensor] = {}
-    targets: dict[str, Tensor] = {}
-    solved: list[RepairedLayer] = []
-
-    def keep(site: _Site, module: Solvable, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        outputs = outputs[:, : site.outputs]
-        if outputs.ndim == 2:
-            targets[site.name] = outputs[:, None]
-            return
-        outputs = functional.avg_pool2d(outputs, 2) if site.is_pooled else outputs
-        wanted = rows_per_unknown * module.weight[0].numel()
-        at = places[site.name] = draw_positions(len(images), outputs[0, 0].numel(), wanted, seed + site.number)
-        index = at.to(outputs.device)[:, None].expand(-1, outputs.shape[1], -1)
-        targets[site.name] = outputs.flatten(2).gather(2, index).transpose(1, 2)
+    done = _Repair(len(images), rows_per_unknown, ridge, seed)
 
     def solve(site: _Site, module: Solvable, inputs: tuple[Tensor, ...]) -> None:
-        maps = functional.avg_pool2d(inputs[0], 2) if site.is_pooled else inputs[0]
-        at = places.pop(site.name, torch.empty(0)).to(maps.device)
-
-        def read(images: slice) -> Tensor:
-            if isinstance(module, nn.Linear):
-                return maps[images][:, None]
-            return patches(maps[images], at[images], module.kernel_size[0])
-
-        solved.append(_solve(module, site.name, read, targets.pop(site.name), ridge))
+        done.solve(site, module, inputs)
         if progress is not None:
-            progress(len(solved), len(sites))
+            progress(len(done.layers), len(sites))
 
     with isolated(images.device):
         reference = build_sparse(dense, supernet)
-        with _hooked(reference, sites, lambda module, call: module.register_forward_hook(call), keep):
+        with _hooked(reference, sites, lambda module, call: module.register_forward_hook(call), done.keep):
             calibrate(reference, images)
         with _hooked(network, sites, lambda module, call: module.register_forward_pre_hook(call), solve):
             calibrate(network, images)
-    return solved
-
-
-def draw_positions(images: int, pixels: int, wanted: float, seed: int) -> Tensor:
-    """int64 [n, p]: pixels of each image that stand for a feature map, ascending; at least `wanted` in all, or all."""
-    count = int(-(-wanted // images))
-    if count >= pixels:
-        return torch.arange(pixels, device="cpu").expand(images, pixels)
-    drawn = torch.rand(images, pixels, generator=torch.Generator().manual_seed(seed), device="cpu")
-    return drawn.topk(count, dim=1).indices.sort(dim=1).values
+    return done.layers
 
 
 class _Site(NamedTuple):
@@ -152,6 +122,53 @@ class _Site(NamedTuple):
     is_pooled: bool = False  # its outputs are averaged over 2x2 pixels before anybody reads them
 
 
+class _Repair:
+    """Keeps what the dense network's modules give, until the sparse network reaches them and they are solved.
+
+    Args:
+        images: how many.
+        rows_per_unknown, ridge, seed: see `repair`.
+    """
+
+    def __init__(self, images: int, rows_per_unknown: float, ridge: float | None, seed: int) -> None:
+        self.images, self.rows_per_unknown, self.ridge, self.seed = images, rows_per_unknown, ridge, seed
+        self.layers: list[RepairedLayer] = []
+        self._kept: dict[str, tuple[Tensor, Tensor]] = {}  # by name: positions [n, p], targets [n, p, o]
+
+    def keep(self, site: _Site, module: Solvable, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        """A forward hook of the dense network's module."""
+        outputs = outputs[:, : site.outputs]
+        if outputs.ndim == 2:
+            self._kept[site.name] = torch.empty(0), outputs[:, None]
+            return
+        outputs = functional.avg_pool2d(outputs, 2) if site.is_pooled else outputs
+        wanted = self.rows_per_unknown * module.weight[0].numel()
+        at = draw_positions(self.images, outputs[0, 0].numel(), wanted, self.seed + site.number).to(outputs.device)
+        index = at[:, None].expand(-1, outputs.shape[1], -1)
+        self._kept[site.name] = at, outputs.flatten(2).gather(2, index).transpose(1, 2)
+
+    def solve(self, site: _Site, module: Solvable, inputs: tuple[Tensor, ...]) -> None:
+        """A forward pre-hook of the sparse network's module, which computes with its new weights then."""
+        maps = functional.avg_pool2d(inputs[0], 2) if site.is_pooled else inputs[0]
+        at, targets = self._kept.pop(site.name)
+
+        def read(images: slice) -> Tensor:
+            if isinstance(module, nn.Linear):
+                return maps[images][:, None]
+            return patches(maps[images], at[images], module.kernel_size[0])
+
+        self.layers.append(_solve(module, site.name, _Rows(read, targets, module.weight[0].numel()), self.ridge))
+
+
+def draw_positions(images: int, pixels: int, wanted: float, seed: int) -> Tensor:
+    """int64 [n, p]: pixels of each image that stand for a feature map, ascending; at least `wanted` in all, or all."""
+    count = int(-(-wanted // images))
+    if count >= pixels:
+        return torch.arange(pixels, device="cpu").expand(images, pixels)
+    drawn = torch.rand(images, pixels, generator=torch.Generator().manual_seed(seed), device="cpu")
+    return drawn.topk(count, dim=1).indices.sort(dim=1).values
+
+
 def patches(maps: Tensor, places: Tensor, size: int) -> Tensor:
     """[n, p, i]: what a convolution with a kernel of `size` reads at `places` int64 [n, p] of maps [n, c, h, w]."""
     padded = functional.pad(maps, [size // 2] * 4)
@@ -160,71 +177,84 @@ def patches(maps: Tensor, places: Tensor, size: int) -> Tensor:
     return patches[image, :, places // width, places % width].flatten(2)
 
 
-def _solve(
-    module: Solvable,
-    name: str,
-    read: Callable[[slice], Tensor],
-    targets: Tensor,
-    ridge: float | None,
-) -> RepairedLayer:
+class _Rows:
+    """The equations of a layer, some rows at a time; image n is in fold n mod folds.
+
+    Args:
+        read: what the layer reads, [n, p, i], of a slice of the images.
+        targets: what it should give, [n, p, o].
+        unknowns: i.
+    """
+
+    def __init__(self, read: Callable[[slice], Tensor], targets: Tensor, unknowns: int) -> None:
+        self._read, self.targets, self.unknowns = read, targets, unknowns
+        self.count, self.folds = targets.shape[0] * targets.shape[1], count_folds(len(targets))
+        is_kept = self.count * (unknowns + 1) * targets.itemsize <= KEPT_BYTES
+        self._kept = [*self._chunks()] if is_kept else None
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(fold, what is read [r, i + 1], the last of it 1, what should be given [r, o])."""
+        return self._chunks() if self._kept is None else iter(self._kept)
+
+    def _chunks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        images, places, _ = self.targets.shape
+        step = max(1, CHUNK_ROWS // places) * self.folds
+        for fold in range(self.folds):
+            for low in range(fold, images, step):
+                chosen = slice(low, low + step, self.folds)
+                inputs, wanted = self._read(chosen).flatten(0, 1), self.targets[chosen].flatten(0, 1)
+                yield fold, torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1), wanted
+
+    def gram(self, *, exact: bool) -> Tensor:
+        """Products of what is read, float64 [f, i + 1, i + 1]; summed in float64, or in the network's precision."""
+        size = self.unknowns + 1
+        gram = torch.zeros(self.folds, size, size, dtype=torch.float64, device=self.targets.device)
+        for fold, inputs, _ in self:
+            add_square(gram[fold], inputs.double() if exact else inputs)
+        return gram.triu() + gram.triu(1).transpose(1, 2)
+
+    def lacking(self, weights: Tensor) -> tuple[Tensor, float]:
+        """Moments float64 [f, i + 1, o] of what is read and what outputs lack with weights [i + 1, o]; its square."""
+        moments, squares = weights.new_zeros(self.folds, *weights.shape), 0.0
+        for fold, inputs, wanted in self:
+            exact = inputs.double()
+            lacks = wanted.double() - exact @ weights
+            moments[fold] += exact.T @ lacks
+            squares += float(lacks.square().sum())
+        return moments, squares
+
+    def variance(self) -> float:
+        """Of what should be given: the sum of squares around the means; 1 where that is 0."""
+        return float(self.targets.flatten(0, 1).double().var(dim=0, correction=0).sum()) * self.count or 1.0
+
+
+def _solve(module: Solvable, name: str, rows: _Rows, ridge: float | None) -> RepairedLayer:
     """Give a module its new weights.
 
     Args:
         module: with the old weights.
         name: of it.
-        read: what it reads, [n, p, i], of a slice of the images.
-        targets: what it should give, [n, p, o].
+        rows: its equations.
         ridge: None: choose it.
     """
     weight = module.weight.flatten(1).double()  # [o, i]
-    images, places, outputs = targets.shape
-    unknowns, folds, rows = weight.shape[1], count_folds(images), images * places
-    shift = 0.0 if module.bias is None else module.bias.double()
-
-    def read_chunks() -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(fold, what is read [r, i + 1], the last of it 1, what should be given [r, o]), some rows at a time."""
-        step = max(1, CHUNK_ROWS // places) * folds
-        for fold in range(folds):
-            for low in range(fold, images, step):
-                chosen = slice(low, low + step, folds)
-                inputs = read(chosen).flatten(0, 1)
-                yield fold, torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1), targets[chosen].flatten(0, 1)
-
-    kept = [*read_chunks()] if rows * (unknowns + 1) * targets.itemsize <= KEPT_BYTES else None
-
-    def chunks() -> Iterable[tuple[int, Tensor, Tensor]]:
-        return read_chunks() if kept is None else kept
-
-    def lacking(added: Tensor) -> tuple[Tensor, float]:
-        """Of inputs and what outputs lack with weights that `added` changed: their moments; and the squared error."""
-        moments, squares = torch.zeros(folds, *added.shape, dtype=torch.float64, device=weight.device), 0.0
-        weights = torch.cat([weight.T, torch.zeros_like(added[:1])]) + added
-        for fold, inputs, wanted in chunks():
-            exact = inputs.double()
-            lacks = wanted.double() - exact @ weights - shift
-            moments[fold] += exact.T @ lacks
-            squares += float(lacks.square().sum())
-        return moments, squares
-
-    gram = torch.zeros(folds, unknowns + 1, unknowns + 1, dtype=torch.float64, device=weight.device)
-    is_small = ridge is not None and ridge < RIDGES[0]  # sums in float32 would not be positive definite
-    for fold, inputs, _ in chunks():
-        add_square(gram[fold], inputs.double() if is_small else inputs)
-    none = weight.new_zeros(unknowns + 1, outputs)
-    moments, before = lacking(none)
-    equations = NormalEquations(gram.triu() + gram.triu(1).transpose(1, 2), moments)
+    shift = weight.new_zeros(len(weight)) if module.bias is None else module.bias.double()
+    old = torch.cat([weight.T, shift[None]])
+    gram = rows.gram(exact=ridge is not None and ridge < RIDGES[0])  # float32 would not be positive definite then
+    moments, before = rows.lacking(old)
+    before -= float(moments.sum(0)[-1].square().sum()) / rows.count  # BatchNorm takes a shift out
+    equations = NormalEquations(gram, moments)
     factor = equations.factor(equations.choose_ridge() if ridge is None else ridge)
     added = factor.solve(moments.sum(0))
-    moments, after = lacking(added)
+    moments, after = rows.lacking(old + added)
     rest = moments.sum(0)
     rest[:-1] -= factor.penalty * added[:-1]
     added += factor.solve(rest)  # for products were summed in the network's precision
-    before -= float(equations.moments.sum(0)[-1].square().sum()) / rows  # BatchNorm takes a shift out
-    variance = float(targets.flatten(0, 1).double().var(dim=0, correction=0).sum()) * rows or 1.0
     module.weight.copy_((weight + added[:-1].T).view_as(module.weight).to(module.weight.dtype))
     if module.bias is not None:
         module.bias.add_(added[-1].to(module.bias.dtype))
-    return RepairedLayer(name, unknowns, rows, factor.ridge, before / variance, after / variance)
+    variance = rows.variance()
+    return RepairedLayer(name, rows.unknowns, rows.count, factor.ridge, before / variance, after / variance)
 
 
 def _changed(network: SparseDenseNet, dense: DenseNetConfig) -> list[_Site]:
