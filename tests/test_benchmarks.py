@@ -34,7 +34,7 @@ SMALL = {
         "sizes-small.md",
     ),
     "benchmark_speed.py": (["--small"], "speed-growth.png"),
-    "benchmark_supernets.py": (["digits", "--masks", "2", "--evaluations", "8"], "supernet-digits.json"),
+    "benchmark_supernets.py": (["digits", "--masks", "2"], "supernet-digits.json"),
 }
 
 

@@ -140,7 +140,9 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         model: `torchvision.models.densenet121` and its like, with one Linear that predicts one class of several; or a
             `DenseNet` of ours.
         images: that the model was not trained on: tensors, arrays, a data set, a loader, or a folder of images or class
-            folders (see `ads_gym.data.given.read_given`); or a dict of such, "train", "valid" and "test".
+            folders (see `ads_gym.data.given.read_given`); or a dict of such, "train", "valid" and "test". Of data sets
+            and folders 10,000 images are read at most, drawn at random, of loaders the first 10,000; 1 GiB at most.
+            Weights are solved from 3,000 of them at most, or 128 of more than 64 pixels.
         labels: int [n], the classes of `images`, where these are a tensor or array; None: those of the data set or
             folder, or the dense network's predictions stand for them.
         max_macs: limit on MACs / dense MACs.

@@ -17,6 +17,7 @@ from ads_gym.torch_state import isolated
 SIZE = 512  # of a product of matrices that is timed
 IMAGES = 8  # that are timed
 FEW_FACTORS, MANY_FACTORS = 1, 20  # of a Gram matrix that are computed: once, or for each fold and ridge
+ELIMINATION = 2  # cubes of the unknowns that it takes besides the Gram matrix: a factor, its inverse, steps
 
 
 class Pace(NamedTuple):
@@ -24,10 +25,11 @@ class Pace(NamedTuple):
 
     image: float  # one image through the dense network, without gradients
     solving: float  # least squares of all convolutions of the dense network
+    eliminating: float  # the order in which all convolutions of the dense network lose what they read
 
     def choosing(self, images: int) -> float:
         """Seconds that elimination takes."""
-        return 3 * images * self.image + self.solving / 10
+        return 4 * images * self.image + self.eliminating
 
     def repairing(self, images: int) -> float:
         """Seconds that a repair takes."""
@@ -53,7 +55,8 @@ def measure_pace(network: nn.Module, images: Tensor) -> Pace:
         product = min(_seconds(lambda: square @ square, device) for _ in range(3)) / SIZE**3
     unknowns = sum(module.weight[0].numel() ** 3 for module in network.modules() if isinstance(module, nn.Conv2d))
     factors = MANY_FACTORS if count_folds(len(images)) > 1 else FEW_FACTORS
-    return Pace(image, (ROWS_PER_UNKNOWN + factors / 3) * unknowns * product)
+    cubes = unknowns * product
+    return Pace(image, (ROWS_PER_UNKNOWN + factors / 3) * cubes, (ROWS_PER_UNKNOWN + ELIMINATION) * cubes)
 
 
 def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
