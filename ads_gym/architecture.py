@@ -1,4 +1,4 @@
-"""A network without its weights: the configuration of a DenseNet, and the mask of the skip connections that it keeps.
+"""A network without its weights: the configuration of a DenseNet, and what its layers read of those before them.
 
 numpy only: whoever plays on planted rewards needs no torch.
 """
@@ -20,9 +20,10 @@ from ads_gym.limits import (
     MAX_CONNECTIONS,
     MAX_GROWTH,
     MAX_IMAGE_CHANNELS,
+    MAX_LAYERS,
     MAX_STEM_CHANNELS,
 )
-from ads_gym.records import Format, Pixels, record
+from ads_gym.records import Format, Pixels, check, record
 from ads_gym.topology import Blocks, BoolArray, Scope, ScopeName, Topology
 
 
@@ -127,6 +128,15 @@ class DenseNetConfig:
         widths = iter(self.widths or [self.bn_size * self.growth if self.bottleneck else 0] * sum(self.blocks))
         return tuple(tuple(islice(widths, layers)) for layers in self.blocks)
 
+    @cached_property
+    def source_widths(self) -> tuple[tuple[int, ...], ...]:
+        """Of every destination, block by block, layers then output: the channels of each node before it."""
+        return tuple(
+            (block.in_channels, *[self.growth] * (dst - 1))
+            for block in self.geometry
+            for dst in range(1, block.layers + 2)
+        )
+
     @property
     def full(self) -> "DenseNetConfig":
         """The config with every channel."""
@@ -148,27 +158,54 @@ class DenseNetConfig:
         return asdict(self) | {"stem": str(self.stem)}
 
 
+Channels = Annotated[int, Field(ge=0, le=max(MAX_GROWTH, MAX_STEM_CHANNELS) * MAX_LAYERS)]
+Reads = tuple[tuple[int, ...], ...]  # of each destination: how many channels of each node before it
+
+
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """A network config, a scope and a mask: everything about a sparse network but its weights.
+
+    A destination (a layer, or the output of a block) reads the nodes before it whole, as the mask says, or only the
+    first of their channels: then the mask follows from that, and what nobody reads is not computed.
 
     Args:
         config: of the supernet.
         mask: bool[E], in the order of `topology`; True keeps a skip connection.
         scope: which skip connections the mask is about.
+        reads: of every destination, block by block, layers then output: how many channels it reads, the first ones, of
+            each node before it; of the last one, at least one. None: whole nodes. See `reading`.
     """
 
     config: DenseNetConfig
     mask: BoolArray = field(repr=False)
     scope: Scope = Scope.LAYERS
+    reads: Reads | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.config, DenseNetConfig):
-            raise InvalidValue(f"config of an architecture should be a DenseNetConfig, got {shown(self.config)}.")
+        _check_config(self.config)
         object.__setattr__(self, "scope", Scope(self.scope))
         mask = self.topology.check_mask(self.mask).copy()
         mask.flags.writeable = False
         object.__setattr__(self, "mask", mask)
+        if self.reads is not None:
+            object.__setattr__(self, "reads", _checked_reads(self.config, self.reads))
+
+    @classmethod
+    def reading(cls, config: DenseNetConfig, reads: Reads, scope: Scope = Scope.LAYERS) -> "Architecture":
+        """The architecture whose destinations read so many channels; a connection is kept if it reads any.
+
+        Args:
+            config, reads, scope: see the class.
+
+        Raises:
+            InvalidValue: other numbers of channels than there can be.
+        """
+        _check_config(config)
+        topology, checked = Topology(config.blocks, scope), _checked_reads(config, reads)
+        counts = dict(zip(_places(config), checked, strict=True))
+        mask = [counts[block, dst][src] > 0 for block, dst, src in topology.connections.tolist()]
+        return cls(config, mask, scope, checked)  # type: ignore[arg-type]
 
     @property
     def topology(self) -> Topology:
@@ -179,6 +216,26 @@ class Architecture:
     def dense(self) -> "Architecture":
         """What nothing was dropped of: every connection, and every channel."""
         return Architecture(self.config.full, self.topology.dense(), self.scope)
+
+    @cached_property
+    def channels(self) -> Reads:
+        """Of every destination: how many channels it reads, the first ones, of each node before it; see `reads`."""
+        if self.reads is not None:
+            return self.reads
+        adjacency = self.topology.adjacency(self.mask) == 1
+        return tuple(
+            tuple(int(width) * bool(kept) for width, kept in zip(widths, adjacency[place], strict=False))
+            for place, widths in zip(_places(self.config), self.config.source_widths, strict=True)
+        )
+
+    @cached_property
+    def node_widths(self) -> Reads:
+        """Of each block: channels of its input and of its layers, which are computed because somebody reads them."""
+        widths = []
+        for block, layers in enumerate(self.config.blocks):
+            reads = [each for (of, _), each in zip(_places(self.config), self.channels, strict=True) if of == block]
+            widths.append(tuple(max(each[node] for each in reads if node < len(each)) for node in range(layers + 1)))
+        return tuple(widths)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Architecture) and self.to_json() == other.to_json()
@@ -193,16 +250,24 @@ class Architecture:
     def to_record(self) -> "ArchitectureRecord":
         """As files hold it."""
         bits = "".join("1" if bit else "0" for bit in self.mask)
-        return ArchitectureRecord(self.scope, bits, self.config)
+        return ArchitectureRecord(self.scope, bits, self.config, self.reads)
 
     @classmethod
     def from_record(cls, stored: "ArchitectureRecord") -> "Architecture":
         """The inverse of `to_record`.
 
         Raises:
-            InvalidValue: a mask of another length than the config has skip connections.
+            InvalidValue: a mask of another length than the config has skip connections, or channels that do not fit.
         """
-        return cls(stored.config, [bit == "1" for bit in stored.mask], stored.scope)  # type: ignore[arg-type]
+        mask = [bit == "1" for bit in stored.mask]
+        if stored.reads is None:
+            return cls(stored.config, mask, stored.scope)  # type: ignore[arg-type]
+        made = cls.reading(stored.config, stored.reads, stored.scope)
+        if made.mask.tolist() != mask:
+            raise InvalidValue(
+                "mask and reads are of two networks: a connection is kept if any of its channels is read."
+            )
+        return made
 
     @classmethod
     def from_json(cls, text: bytes | str, source: str | Path = "this JSON") -> "Architecture":
@@ -253,6 +318,31 @@ def find_architecture(path: str | Path) -> Path:
     return file if file.suffix == ".json" or exists(file) else file.with_name(file.name + ".json")
 
 
+def _places(config: DenseNetConfig) -> list[tuple[int, int]]:
+    """(block, dst) of every destination, layers then output."""
+    return [(block, dst) for block, layers in enumerate(config.blocks) for dst in range(1, layers + 2)]
+
+
+def _check_config(config: object) -> None:
+    if not isinstance(config, DenseNetConfig):
+        raise InvalidValue(f"config of an architecture should be a DenseNetConfig, got {shown(config)}.")
+
+
+def _checked_reads(config: DenseNetConfig, reads: Any) -> Reads:
+    counts: Reads = check(reads, tuple[tuple[Channels, ...], ...], "reads")
+    most = config.source_widths
+    is_fine = tuple(map(len, counts)) == tuple(map(len, most)) and all(
+        all(count <= width for count, width in zip(read, widths, strict=True)) and read[-1] > 0
+        for read, widths in zip(counts, most, strict=True)
+    )
+    if not is_fine:
+        raise InvalidValue(
+            f"reads should be {len(most)} lists, one for each destination: how many channels it reads of each node "
+            f"before it, of the last one at least 1; got {shown(reads)}."
+        )
+    return counts
+
+
 @record
 class ArchitectureRecord:
     """An architecture as files hold it."""
@@ -260,6 +350,7 @@ class ArchitectureRecord:
     scope: ScopeName
     mask: Annotated[str, Field(pattern="^[01]*$", max_length=MAX_CONNECTIONS)]  # a 0 or 1 for each skip connection
     config: DenseNetConfig
+    reads: tuple[tuple[Channels, ...], ...] | None = None  # see `Architecture`
 
 
 ARCHITECTURE = Format("ads-gym architecture", 1, "architecture", ArchitectureRecord)

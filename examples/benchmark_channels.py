@@ -1,10 +1,11 @@
-"""Behind bottlenecks: channels of the layers dropped by several rules, or skip connections, all repaired alike.
+"""What to drop behind bottlenecks: channels by several rules, or skip connections, all repaired alike.
 
     cd examples && python benchmark_channels.py FOLDERS [--limits 0.8 0.65 0.5 0.35] [--test]
 
 FOLDERS are tasks of networks with bottlenecks (`ads-gym train-supernet --bottleneck`), of several seeds. At each limit
-on relative MACs: `sensitivity`, ads-gym's order of channels; the same number in every layer, those with the least
-weights (`magnitude`) or any (`random`); and `connections`, chosen by residuals, where the limit can be met at all.
+on relative MACs: `channels`, as `sparsify` chooses them; `within`, those within bottlenecks alone; the same number of
+these in every layer, those with the least weights (`magnitude`) or any (`random`); and `connections`, chosen by
+residuals. Where a limit cannot be met that way, there is no row.
 Each network is repaired with the same unlabelled TRAIN images, and distilled. Accuracy on VALID and, with --test, once
 on TEST, which the results file counts. Writes results/channels-NAME.json and .md here.
 """
@@ -18,7 +19,7 @@ import torch
 from compare.networks import Choice, Maker, compare, parser
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.nets.channels import reordered, sort_channels
+from ads_gym.nets.channels import least_macs, order_channels, reordered
 from ads_gym.nets.cost import CostTable, dense_cost
 from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.topology import Topology
@@ -31,15 +32,19 @@ class Narrowed(Maker):
         """See `Maker`."""
         config, most = self.task.config, int(limit * self.dense_macs)
         all_kept, cost = Topology(config.blocks).dense(), CostTable(config)
-        made = sort_channels(self.supernet, self.images)
-        yield "sensitivity", 0, Architecture(made.narrowed(most), all_kept), made.supernet
+        made = order_channels(self.supernet, self.images)
+        yield "channels", 0, made.within(most), made.supernet
+        if least_macs(config, 1, reads=False) <= most:
+            yield "within", 0, made.within(most, reads=False), made.supernet
         layers = [module for name, module in self.supernet.named_modules() if name.rpartition(".")[2] == "conv2"]
         sizes = [layer.weight.abs().sum((0, 2, 3)).argsort(descending=True).tolist() for layer in layers]
+        as_it_is = tuple(tuple(tuple(range(len(order))) for order in block) for block in made.nodes)
         generator = torch.Generator().manual_seed(0)
         drawn = [torch.randperm(len(size), generator=generator).tolist() for size in sizes]
         for name, orders in {"magnitude": sizes, "random": drawn}.items():
-            supernet = reordered(self.supernet, tuple(map(tuple, orders)))
-            yield name, 0, Architecture(uniform(config, most), all_kept), supernet
+            supernet = reordered(self.supernet, as_it_is, tuple(map(tuple, orders)))
+            if least_macs(config, 1, reads=False) <= most:
+                yield name, 0, Architecture(uniform(config, most), all_kept), supernet
         if cost.least_macs <= most:
             order = elimination_order(self.supernet, self.images)
             mask = kept_within(order, cost.connection_macs, most - cost.least_macs)

@@ -3,8 +3,8 @@
     cd examples && python benchmark_sizes.py [--seeds 0 1 2 3 4 5] [--limits 0.8 0.65 0.5] [--test]
 
 Trains DenseNets of several sizes on Fashion-MNIST, averaged to 14x14 ($ADS_GYM_DATA says where it is), with each seed.
-Wide ones are cut to each limit on relative MACs: connections by `residual`, repaired, and distilled, with unlabelled
-TRAIN images. Accuracy on VALID and, with --test, once on TEST, which the results file counts. Writes
+Wide ones are cut to each limit on relative MACs: channels as `sparsify` drops them, repaired, and distilled, with
+unlabelled TRAIN images. Accuracy on VALID and, with --test, once on TEST, which the results file counts. Writes
 results/sizes-NAME.json, .md and .png here; networks lie in runs/sizes; a stopped benchmark goes on where it was.
 """
 
@@ -19,9 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from compare.fronts import draw, paired
 from compare.networks import Choice, Maker, compare, parser
 
-from ads_gym.architecture import Architecture
-from ads_gym.nets.cost import CostTable
-from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.nets.channels import order_channels
 from ads_gym.tasks import Task
 
 NETWORKS = {"k6": (6, 6), "k8": (8, 6), "k9": (9, 6), "k10-5": (10, 5), "k10": (10, 6), "k12": (12, 6)}
@@ -30,16 +28,13 @@ SETTINGS = "--task fashion-mnist --size 14 --stem-stride 1 --train 20000 --valid
 
 
 class Cut(Maker):
-    """Wide networks without some skip connections."""
+    """Wide networks without some channels."""
 
     def choices(self, limit: float) -> Iterator[Choice]:
         """See `Maker`."""
-        config = self.task.config
         if self.name.rpartition("-")[0] in WIDE:
-            cost = CostTable(config)
-            order = elimination_order(self.supernet, self.images)
-            mask = kept_within(order, cost.connection_macs, int(limit * self.dense_macs) - cost.least_macs)
-            yield "residual", 0, Architecture(config, mask), self.supernet
+            made = order_channels(self.supernet, self.images)
+            yield "channels", 0, made.within(int(limit * self.dense_macs)), made.supernet
 
 
 def trained(name: str, seed: int, args: argparse.Namespace) -> Task:

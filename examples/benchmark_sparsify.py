@@ -2,9 +2,10 @@
 
     cd examples && python benchmark_sparsify.py FOLDERS [--limits 0.7 0.5] [--evaluations 64] [--test]
 
-FOLDERS are tasks of one kind, trained with several seeds. For each and each limit on relative MACs, connections are
-chosen by `residual` (no evaluations), at random, and by searches of N evaluations (`bayes`, `recurrent`; rewarded with
-the repaired or with the inherited loss). Every network is then repaired with the same unlabelled TRAIN images, and the
+FOLDERS are tasks of one kind, trained with several seeds. For each and each limit on relative MACs, `channels` are
+chosen as `sparsify` chooses them, and connections by `residual` (neither evaluates any), at random, and by searches of
+N evaluations (`bayes`, `recurrent`; rewarded with the repaired or with the inherited loss), where the limit can be met
+by them. Every network is then repaired with the same unlabelled TRAIN images, and the
 first of each kind distilled. Accuracy on VALID. With --test nothing is made any more: the networks that are there are
 scored on TEST, once, and the results file counts it. Writes results/sparsify-NAME.json and .md here; networks and
 searches lie in runs/sparsify; a stopped benchmark goes on where it was.
@@ -19,6 +20,7 @@ from compare.networks import Choice, Maker, compare, parser
 
 import ads_gym
 from ads_gym.architecture import Architecture
+from ads_gym.nets.channels import order_channels
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.runs.comparison import masks_that_cost
@@ -35,7 +37,9 @@ class Chosen(Maker):
 
     def choices(self, limit: float) -> Iterator[Choice]:
         """See `Maker`."""
-        for choice, number, mask in self.masks(limit):
+        made, most = order_channels(self.supernet, self.images), int(limit * self.dense_macs)
+        yield "channels", 0, made.within(most), made.supernet
+        for choice, number, mask in self.masks(limit) if CostTable(self.task.config).least_macs <= most else ():
             yield choice, number, Architecture(self.task.config, mask), self.supernet
 
     def masks(self, limit: float) -> Iterator[tuple[str, int, np.ndarray]]:

@@ -30,6 +30,56 @@ def test_json_round_trip(scope, tmp_path):
     assert again != Architecture(CONFIG, ~mask, scope)
 
 
+READS = ((2,), (6, 1), (0, 3, 4), (6, 0, 0, 4), (9,), (0, 4), (3, 0, 1))  # of CONFIG's destinations
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_channels_that_are_read(scope):
+    architecture = Architecture.reading(CONFIG, READS, scope)
+    # Connections are kept where channels are read: into layers, then (in scope "all") into the blocks' outputs.
+    kept = {Scope.LAYERS: [1, 0, 1, 0], Scope.ALL: [1, 0, 1, 1, 0, 0, 0, 1, 0]}[scope]
+    assert architecture.mask.astype(int).tolist() == kept
+    assert architecture.channels == architecture.reads == READS
+    assert architecture.node_widths == ((6, 3, 4, 4), (9, 4, 1))  # what somebody reads
+    again = Architecture.from_json(architecture.to_json())
+    assert again == architecture and again.reads == READS and hash(again) == hash(architecture)
+    assert architecture.dense.reads is None and architecture != Architecture(CONFIG, architecture.mask, scope)
+
+
+def test_whole_nodes_are_read_as_the_mask_says():
+    architecture = Architecture(CONFIG, [True, False, True, False])
+    assert architecture.channels == ((6,), (6, 4), (0, 4, 4), (6, 4, 4, 4), (9,), (0, 4), (9, 4, 4))
+    assert architecture.node_widths == ((6, 4, 4, 4), (9, 4, 4))
+    assert architecture.reads is None
+    assert Architecture.reading(CONFIG, architecture.channels).mask.tolist() == architecture.mask.tolist()
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        READS[:-1],
+        (*READS[:-1], (3, 0, 0)),  # nothing of the node before
+        (*READS[:-1], (10, 0, 1)),
+        (*READS[:-1], (3, 1)),
+        (*READS[:-1], (3, -1, 1)),
+        ((2.5,), *READS[1:]),
+        (2, *READS[1:]),
+        7,
+    ],
+)
+def test_channels_that_cannot_be_read_are_told(reads):
+    with pytest.raises(InvalidValue, match="reads"):
+        Architecture.reading(CONFIG, reads)
+    with pytest.raises(InvalidValue, match="reads"):
+        Architecture(CONFIG, np.ones(4, bool), reads=reads)
+
+
+def test_a_mask_and_channels_of_two_networks_are_told():
+    text = Architecture.reading(CONFIG, READS).to_json()
+    with pytest.raises(DamagedFile, match="of two networks"):
+        Architecture.from_json(text.replace('"1010"', '"1011"'))
+
+
 def test_an_architecture_does_not_change_under_ones_hands():
     mask = np.zeros(4, bool)
     architecture = Architecture(CONFIG, mask)

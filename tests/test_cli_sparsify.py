@@ -141,7 +141,7 @@ def splits(folder):
         (None, ("mine.pth", "--classes", "a"), "--classes are numbers"),
         (None, ("mine.pth", "--mean", "0.5"), "both --mean and --std"),
         (None, ("mine.pth", "--crop", 64), "as large a photo"),
-        (None, ("mine.pth", "--max-macs", 0.1), "channels in each layer: 1"),
+        (None, ("mine.pth", "--max-macs", 0.01), "channels in each layer: 1"),
         (None, ("mine.pth", "--valid", "nowhere"), "no folder of images"),
         (lambda p: photos(p / "other", ("ant", "cat")), ("mine.pth", "--test", "other"), "class folders ant, cat"),
         (lambda p: (p / "full").write_text(""), ("mine.pth", "--run", "full"), "full cannot be written"),

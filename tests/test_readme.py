@@ -50,7 +50,9 @@ def test_its_python_compiles_and_its_files_exist():
         compile(block, "README.md", "exec")
     for target in re.findall(r"\]\(([^)]*)\)|`(examples/[\w/.]+|[A-Z]+(?:\.cff)?)`", README):
         name = "".join(target)
-        if not name.startswith("https://"):
+        if name.startswith("#"):
+            assert f"\n## {name[1:].capitalize()}\n" in README
+        elif not name.startswith("https://"):
             assert (ROOT / name).exists(), name
 
 

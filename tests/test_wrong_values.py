@@ -44,7 +44,7 @@ from ads_gym.evaluators.roofline import count_work, peak_memory
 from ads_gym.evaluators.store import EvaluationStore, StoredEvaluator
 from ads_gym.evaluators.throughput import measure_throughput, neighbours, random_masks, time_evaluator
 from ads_gym.limits import allow_large
-from ads_gym.nets.channels import reordered, sort_channels
+from ads_gym.nets.channels import least_macs, order_channels, reordered
 from ads_gym.nets.cost import CostTable
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.distil import distil
@@ -69,6 +69,7 @@ from ads_gym.topology import Topology
 ROOT = Path(__file__).parents[1]
 CONFIG = DenseNetConfig((2, 2), 2, 4, image_shape=(1, 8, 8), classes=2)
 MASK = np.array([True, False])
+NODES = tuple((tuple(range(first)), (0, 1), (0, 1)) for first in (4, 8))
 SPEC = DataSpec("mine.npz", None, 6, 6, calibration=6)
 RECIPE = Recipe(epochs=1, batch_size=8)
 
@@ -281,6 +282,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "PlantedTask.evaluator": lambda: call(Task.load("planted-20").evaluator, "layers", "cpu"),
     "save_task": lambda: call(save_task, "saved", "mine", CONFIG, SPEC, network().state_dict(), mine().record),
     "Architecture": lambda: call(Architecture, CONFIG, MASK, "layers"),
+    "Architecture.reading": lambda: call(Architecture.reading, CONFIG, CONFIG.source_widths, "layers"),
     "Architecture.read": lambda: call(Architecture.read, "net.json"),
     "Architecture.from_json": lambda: call(Architecture.from_json, Architecture(CONFIG, MASK).to_json(), "here"),
     "DenseNetConfig": lambda: call(DenseNetConfig, (2, 2), 2, 4, "conv3", False, 1.0, (1, 8, 8), 2),
@@ -384,8 +386,9 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     ),
     "from_torchvision": lambda: call(from_torchvision, network(), (8, 8)),
     "read_images": lambda: call(read_images, IMAGES, None, 10, 0),
-    "sort_channels": lambda: call(sort_channels, network(bottleneck=True), IMAGES, None, seed=0),
-    "reordered": lambda: call(reordered, network(bottleneck=True), (tuple(range(8)),) * 4),
+    "order_channels": lambda: call(order_channels, network(bottleneck=True), IMAGES, None, multiple=1, seed=0),
+    "reordered": lambda: call(reordered, network(bottleneck=True), NODES, (tuple(range(8)),) * 4),
+    "least_macs": lambda: call(least_macs, CONFIG, 1, reads=True),
     "elimination_order": lambda: call(elimination_order, network(), IMAGES, "layers"),
     "DenseNet": lambda: call(DenseNet, CONFIG, "cpu"),
     "DenseNet()": lambda: call(network(), images=torch.zeros(2, 1, 8, 8), mask=MASK, scope="layers"),

@@ -22,6 +22,11 @@ def show(
     architecture = Architecture.read(find_architecture(file))
     config, mask = architecture.config, architecture.mask
     print(render.ansi(architecture.topology, mask))
+    if architecture.reads is not None:
+        print("channels that each layer reads of each node before it, and last the block's output:")
+        reads = iter(architecture.reads)
+        for number, layers in enumerate(config.blocks, start=1):
+            print(f"block {number}:", *(" ".join(map(str, next(reads))) for _ in range(layers + 1)), sep="\n")
     if config.widths is not None:
         widths = (" ".join(map(str, block)) for block in config.bottleneck_channels)
         print(

@@ -71,9 +71,8 @@ def sparsify(  # noqa: PLR0913 - an option each
         str | None, typer.Option(help="Likewise; one number: grey.", metavar="R,G,B", rich_help_panel=IMAGES)
     ] = None,
     evaluations: Annotated[
-        int | None,
-        typer.Option(help="Networks to evaluate; default: 64, or 0 above 64 pixels.", rich_help_panel=SEARCH),
-    ] = None,
+        int, typer.Option(help="Networks to evaluate in a search for connections to drop.", rich_help_panel=SEARCH)
+    ] = 0,
     agent: AgentOption = "local",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     device: DeviceOption = "auto",

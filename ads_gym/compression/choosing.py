@@ -16,12 +16,11 @@ from ads_gym.compression.subject import CHUNK, Subject
 from ads_gym.data.images import ImageSet
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.repaired import RepairedEvaluator
-from ads_gym.nets.channels import sort_channels
+from ads_gym.nets.channels import ChannelOrders, least_macs, order_channels
 from ads_gym.nets.cost import CostTable, architecture_cost, dense_cost
 from ads_gym.nets.densenet import DenseNet, uninitialised
 from ads_gym.nets.latency import measure_latency
 from ads_gym.nets.repair import repair
-from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse
 from ads_gym.problem import macs_within, problem_of
@@ -30,7 +29,7 @@ from ads_gym.runs.runner import find_best
 from ads_gym.runs.sparsify_folder import SEARCH
 from ads_gym.runs.sparsify_record import Channels, Compared, Settings
 from ads_gym.runs.step_lines import StepLines
-from ads_gym.topology import BoolArray, Topology
+from ads_gym.topology import BoolArray
 
 LATENCY_REPEATS, LATENCY_HALVINGS = 15, 6
 SEARCHED = 0.1  # of the MACs that bottlenecks are to save, the share that a search tries to save by connections
@@ -41,7 +40,7 @@ class Choice(NamedTuple):
     """What is kept, and beside what it was chosen."""
 
     architecture: Architecture
-    channels: Channels | None  # the order in which the supernet has its channels then, see `Subject.reordered`
+    channels: Channels | None  # the order in which the supernet has its channels then
     latency: float | None = None  # of one image / the dense network's, where there is a limit on it
     compared: tuple[Compared, ...] = ()  # where there was a search
 
@@ -54,7 +53,7 @@ class Found(NamedTuple):
 
 
 def choose(subject: Subject, settings: Settings, agent: Any, folder: Path | None, lines: StepLines) -> Choice:
-    """Choose what is kept within the limit: of skip connections or, with bottlenecks, of the channels in each layer.
+    """Choose what is kept within the limit: the channels that elimination leaves, or connections that a search finds.
 
     Args:
         subject: the dense network and its images.
@@ -63,57 +62,47 @@ def choose(subject: Subject, settings: Settings, agent: Any, folder: Path | None
         folder: of the run; the search goes on in its folder "search". None: a temporary one.
         lines: show progress.
     """
-
-    def search(supernet: DenseNet, limit: int) -> Found:
-        return _search(supernet, subject, limit, settings, agent, folder, lines.shown)
-
-    chosen = _choose_channels if subject.supernet.config.bottleneck else _choose_connections
-    return chosen(subject, settings, search if settings.evaluations else None, lines)
-
-
-def _choose_connections(
-    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], Found] | None, lines: StepLines
-) -> Choice:
-    """The skip connections that elimination leaves, or better ones that a search finds."""
-    config = subject.supernet.config
-    table, images = CostTable(config), subject.calibration
-    lines.say("choosing connections")
-    with lines.long("choosing", "layers") as step:
-        order = elimination_order(subject.supernet, images, seed=settings.seed, progress=step.update)
-
-    def within(macs: int) -> Architecture:
-        return Architecture(config, kept_within(order, table.connection_macs, macs - table.least_macs))
-
-    limit, latency = _limit(subject, settings, within)
-    if search is None:
-        return Choice(within(limit), None, latency)
-    found = search(subject.supernet, limit)
-    return _better(within(limit), Architecture(config, found.mask), found, subject, settings)
-
-
-def _choose_channels(
-    subject: Subject, settings: Settings, search: Callable[[DenseNet, int], Found] | None, lines: StepLines
-) -> Choice:
-    """The channels that elimination leaves; or some more, and without some skip connections that a search finds."""
-    config = subject.supernet.config
-    keep_all = Topology(config.blocks).dense()
     lines.say("choosing channels")
     with lines.long("choosing", "layers") as step:
-        made = sort_channels(subject.supernet, subject.calibration, seed=settings.seed, progress=step.update)
-    ready = subject.reordered(made.channels)
+        made = order_channels(
+            subject.supernet,
+            subject.calibration,
+            multiple=subject.multiple,
+            seed=settings.seed,
+            progress=step.update,
+        )
+    channels = Channels(made.nodes, made.bottlenecks)
+    ready = replace(subject, supernet=made.supernet)
 
     def within(macs: int) -> Architecture:
-        return Architecture(made.narrowed(macs, subject.multiple), keep_all)
+        return made.within(macs)
 
     limit, latency = _limit(subject, settings, within)
-    wider = made.narrowed(limit + int(SEARCHED * (dense_cost(config)[0] - limit)), subject.multiple)
-    if search is None or CostTable(wider).least_macs > limit:
-        return Choice(within(limit), made.channels, latency)
-    supernet = uninitialised(lambda device: DenseNet(wider, device)).to(subject.calibration.device)
-    supernet.load_state_dict(_repaired(Architecture(wider, keep_all), ready, settings).state_dict())
-    found = search(supernet.eval(), limit)
-    chosen = _better(within(limit), Architecture(wider, found.mask), found, ready, settings)
-    return chosen._replace(channels=made.channels)
+    supernet = _searchable(made, limit, ready, settings) if settings.evaluations else None
+    if supernet is None:
+        return Choice(within(limit), channels, latency)
+    found = _search(supernet, subject, limit, settings, agent, folder, lines.shown)
+    searched = Architecture(supernet.config, found.mask)
+    return _better(within(limit), searched, found, ready, settings)._replace(channels=channels)
+
+
+def _searchable(made: ChannelOrders, limit: int, subject: Subject, settings: Settings) -> DenseNet | None:
+    """The network of which a search drops connections; None, where that cannot meet the limit.
+
+    Behind bottlenecks it is narrower already, for connections are not where the work is.
+    """
+    config = made.supernet.config
+    if not config.bottleneck:
+        return made.supernet if CostTable(config).least_macs <= limit else None
+    most = limit + int(SEARCHED * (dense_cost(config)[0] - limit))
+    if most < least_macs(config, subject.multiple, reads=False):
+        return None
+    wider = made.within(most, reads=False)
+    if CostTable(wider.config).least_macs > limit:
+        return None
+    supernet = uninitialised(lambda device: DenseNet(wider.config, device)).to(subject.calibration.device)
+    supernet.load_state_dict(_repaired(wider, subject, settings).state_dict())
+    return supernet.eval()
 
 
 def _limit(subject: Subject, settings: Settings, within: Callable[[int], Architecture]) -> tuple[int, float | None]:
@@ -199,13 +188,9 @@ def macs_range(subject: Subject, max_macs: Any) -> tuple[int, int]:
     Raises:
         InvalidValue: no number, or less than the smallest network needs.
     """
-    table = CostTable(subject.supernet.config)
-    if not subject.supernet.config.bottleneck:
-        return table.least_macs, macs_within(max_macs, table.dense_macs, table.least_macs, "only the chain")
-    config = subject.supernet.config
-    widths = [min(width, subject.multiple) for block in config.bottleneck_channels for width in block]
-    least, _ = dense_cost(replace(config, widths=tuple(widths)))
-    return least, macs_within(max_macs, table.dense_macs, least, f"channels in each layer: {subject.multiple}")
+    config, multiple = subject.supernet.config, subject.multiple
+    least = least_macs(config, multiple)
+    return least, macs_within(max_macs, dense_cost(config)[0], least, f"channels in each layer: {multiple}")
 
 
 def _unlabelled(images: Tensor) -> ImageSet:

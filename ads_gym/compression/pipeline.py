@@ -51,7 +51,6 @@ from ads_gym.runs.sparsify_record import (
 )
 from ads_gym.runs.step_lines import StepLines
 
-EVALUATIONS = 64
 BATCH = Distillation().batch_size
 
 
@@ -114,7 +113,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     *,
     max_macs: float = 0.7,
     max_latency: Annotated[float, Field(gt=0)] | None = None,
-    evaluations: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)] | None = None,
+    evaluations: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)] = 0,
     agent: Any = "local",
     distil: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None,
     valid: Any = None,
@@ -128,10 +127,11 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
 ) -> Compressed:
     """Make a trained DenseNet smaller: choose what to keep, solve the weights again, distil; labels are not needed.
 
-    Skip connections are dropped: those that backward elimination by residuals drops, or better ones that an agent finds
-    with `evaluations` of repaired networks. Layers with bottlenecks, as torchvision's, lose channels instead, for that
-    is where their work is (see `ads_gym.nets.channels`); a search tries whether a tenth of it is better saved by
-    connections. The model is neither changed nor moved: all is done with a copy in float32.
+    Each layer reads fewer channels of those before it, and layers with bottlenecks, as torchvision's, become narrower:
+    those channels go, by backward elimination, that the others make up for (see `ads_gym.nets.channels`). With
+    `evaluations`, an agent also searches for whole connections to drop, and the better of both is taken: of a network
+    without bottlenecks all that the limit asks for, of others a tenth. The model is neither changed nor moved: all is
+    done with a copy in float32.
 
     With `run`, the same call after a kill goes on from the last step that ended; a run that is over is read from its
     folder. The order of the images does not matter for that, but a data set that changes them at random does.
@@ -148,7 +148,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         max_macs: limit on MACs / dense MACs.
         max_latency: limit on the time of one image / that of the dense network, both folded, measured on `device`;
             fewer MACs are kept if that takes it, and nothing is searched. None: none.
-        evaluations: of the search; 0: none. None: 64, and 0 for images of more than 64 pixels or with `max_latency`.
+        evaluations: of a search, repaired networks; 0: there is none.
         agent: that searches: see `search`.
         distil: steps of distillation from the dense network; 0: none. None: 1000, and 0 for images of more than 64
             pixels on a CPU, where each step takes as long as many of a small network.
@@ -172,12 +172,10 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
     subject = make_subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
     if evaluations and max_latency is not None:
         raise InvalidValue("a search scores networks without timing them: give evaluations or max_latency.")
-    is_quick = not subject.is_large and max_latency is None
-    count = (EVALUATIONS if is_quick else 0) if evaluations is None else evaluations
     if distil is None:
         distil = 0 if subject.is_large and where.type == "cpu" else Distillation().steps
-    by = find_agent(agent).name if count else None
-    settings = Settings(max_macs, count, by, distil, seed, where.type, max_latency)
+    by = find_agent(agent).name if evaluations else None
+    settings = Settings(max_macs, evaluations, by, distil, seed, where.type, max_latency)
     macs_range(subject, max_macs)  # before anything is written
     folder = None if run is None else resolve(run)
     with opened_steps(folder, _record(subject, settings, agent, type(unwrapped(model)).__name__, folder)) as steps:

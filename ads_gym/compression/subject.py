@@ -36,8 +36,10 @@ class Subject:
     divided: bool  # whether `valid` is a quarter of what was given
 
     def reordered(self, channels: Channels | None) -> "Subject":
-        """With the supernet's bottleneck channels in another order, which changes nothing."""
-        return self if channels is None else replace(self, supernet=reordered(self.supernet, channels))
+        """With the supernet's channels in another order, which changes nothing."""
+        if channels is None:
+            return self
+        return replace(self, supernet=reordered(self.supernet, channels.nodes, channels.bottlenecks))
 
     @property
     def is_large(self) -> bool:

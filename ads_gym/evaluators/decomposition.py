@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.evaluators.kernels import LAYOUT, Affine, Convolution, Moments, Norms, average_pool, convolution, moments
-from ads_gym.nets.densenet import DenseNet, Layer, Transition, source_widths, uninitialised
+from ads_gym.nets.densenet import DenseNet, Layer, Transition, uninitialised
 
 Sources = tuple[int, ...]  # nodes of a block that a destination reads, ascending
 
@@ -273,7 +273,7 @@ class Decomposition:
             for shape, first in zip(config.geometry, firsts, strict=False)
         ]
         stem, modules = _split_features(network.features)
-        widths = source_widths(config)
+        widths = [list(each) for each in config.source_widths]
         outputs = [widths[block.first + layers] for block, layers in zip(blocks, config.blocks, strict=True)]
         readers = chain.from_iterable(map(_reader_norms, modules, outputs, blocks))  # in the order of a path
         self.stem = Stem(stem, next(readers))

@@ -5,6 +5,7 @@ are always the supernet's, so both numbers are a constant plus a sum over the ke
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,8 +91,7 @@ class CostTable:
 
 def architecture_cost(architecture: Architecture) -> tuple[int, int]:
     """(MACs, parameters) of one architecture."""
-    table = CostTable(architecture.config, architecture.scope)
-    return int(table.macs(architecture.mask)), int(table.parameters(architecture.mask))
+    return cost_of(architecture.config, architecture.channels, architecture.node_widths)
 
 
 def relative_macs(architecture: Architecture) -> float:
@@ -116,6 +116,7 @@ class Destination(NamedTuple):
     channels: int  # that it reads, with every connection
     weights: int  # for each channel that it reads; a BatchNorm has two more
     pixels: int  # at which these weights are applied
+    is_layer: bool
 
 
 def destinations(config: DenseNetConfig) -> Iterator[Destination]:
@@ -124,34 +125,50 @@ def destinations(config: DenseNetConfig) -> Iterator[Destination]:
         pixels = block.height * block.width
         for layer, between in enumerate(config.bottleneck_channels[index]):
             weights = between or 9 * config.growth
-            yield Destination(index, block.in_channels + layer * config.growth, weights, pixels)
+            yield Destination(index, block.in_channels + layer * config.growth, weights, pixels, True)
         is_last = index == len(config.blocks) - 1  # the classifier reads the average pixel
-        yield Destination(index, block.concatenated(config.growth), block.out_channels, 1 if is_last else pixels)
+        read = block.concatenated(config.growth)
+        yield Destination(index, read, block.out_channels, 1 if is_last else pixels, False)
 
 
 def dense_cost(config: DenseNetConfig) -> tuple[int, int]:
     """(MACs, parameters) of the dense network, in closed form: nothing of its size is allocated."""
-    return cost_of(config, [reader.channels for reader in destinations(config)])
+    nodes = [(block.in_channels, *[config.growth] * block.layers) for block in config.geometry]
+    return cost_of(config, config.source_widths, nodes)
 
 
-def cost_of(config: DenseNetConfig, in_channels: Sequence[int]) -> tuple[int, int]:
-    """(MACs, parameters) of a network whose destinations read so many channels."""
+def cost_of(config: DenseNetConfig, reads: Sequence[Sequence[int]], nodes: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """(MACs, parameters) of a network.
+
+    Args:
+        config: of it.
+        reads: of every destination, how many channels it reads of each node before it.
+        nodes: of each block, the channels of its input and of its layers.
+    """
     is_pooled = config.stem is Stem.CONV7_POOL
-    first, channels = config.geometry[0], config.stem_channels
+    first, channels = config.geometry[0], nodes[0][0]
     stem_pixels = first.height * first.width
     if is_pooled:  # the convolution's output, before the max pool
         stem_pixels = ((config.image_shape[1] + 1) // 2) * ((config.image_shape[2] + 1) // 2)
     parameters = (49 if is_pooled else 9) * config.image_shape[0] * channels
     macs = parameters * stem_pixels
     parameters += 2 * channels if is_pooled else 0
-    for reader, width in zip(destinations(config), in_channels, strict=True):
-        macs += width * reader.weights * reader.pixels
-        parameters += width * (reader.weights + 2)
-    for block, widths in zip(config.geometry, config.bottleneck_channels, strict=True):
-        between = sum(widths)  # of the second BatchNorm and the 3x3 convolution of each layer
-        macs += 9 * between * config.growth * block.height * block.width
-        parameters += between * (9 * config.growth + 2)
+    given, between = _outputs(config, nodes), chain.from_iterable((*each, 0) for each in config.bottleneck_channels)
+    for reader, read, outputs, width in zip(destinations(config), reads, given, between, strict=True):
+        weights = (
+            width or (9 if reader.is_layer else 1) * outputs
+        )  # of the first convolution, for each channel it reads
+        second = 9 * width * outputs  # of the 3x3 behind a bottleneck
+        macs += (sum(read) * weights + second) * reader.pixels
+        parameters += sum(read) * (weights + 2) + second + 2 * width  # and of BatchNorms
     return macs, parameters + config.classes
+
+
+def _outputs(config: DenseNetConfig, nodes: Sequence[Sequence[int]]) -> Iterator[int]:
+    """Channels that each destination gives."""
+    for block, widths in enumerate(nodes):
+        yield from widths[1:]
+        yield nodes[block + 1][0] if block + 1 < len(nodes) else config.classes
 
 
 def map_bytes(config: DenseNetConfig, is_training: bool = False) -> int:

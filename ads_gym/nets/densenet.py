@@ -5,17 +5,18 @@ Shapes: n images, c channels, h x w pixels, E skip connections.
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ads_gym.architecture import DenseNetConfig, Stem
+from ads_gym.architecture import Architecture, DenseNetConfig, Stem
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import check_memory
-from ads_gym.nets.cost import FLOAT32, cost_of, map_bytes
+from ads_gym.nets.cost import FLOAT32, architecture_cost, map_bytes
 from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Scope, Topology
 from ads_gym.torch_state import check_process
@@ -64,9 +65,9 @@ class Transition(nn.Module):
         return functional.avg_pool2d(self.conv(_gated(functional.relu(self.norm(x), inplace=True), gate)), 2)
 
 
-def stem(config: DenseNetConfig, device: str = "cpu") -> "OrderedDict[str, nn.Module]":
-    """The modules that turn images into the first feature map."""
-    channels, width, options = config.image_shape[0], config.stem_channels, _options(device)
+def stem(config: DenseNetConfig, width: int, device: str = "cpu") -> "OrderedDict[str, nn.Module]":
+    """The modules that turn images into the first feature map, of `width` channels."""
+    channels, options = config.image_shape[0], _options(device)
     if config.stem is not Stem.CONV7_POOL:
         stride = 2 if config.stem is Stem.CONV3_STRIDE2 else 1
         return OrderedDict(conv0=nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False, **options))
@@ -93,8 +94,7 @@ class DenseNet(nn.Module):
     def __init__(self, config: DenseNetConfig, device: Device = "cpu") -> None:
         super().__init__()
         self.config = config
-        in_channels = [sum(widths) for widths in source_widths(config)]
-        self.features, self.classifier = modules(config, in_channels, device)
+        self.features, self.classifier = modules(Architecture(config, Topology(config.blocks).dense()), device)
 
     def forward(self, images: Tensor, mask: BoolArray | None = None, scope: Scope = Scope.LAYERS) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w].
@@ -125,35 +125,35 @@ class DenseNet(nn.Module):
             yield from itertools.repeat(None)
             return
         mask = Topology(self.config.blocks, scope).check_mask(mask)
-        for sources, widths in zip(kept_sources(self.config, mask, scope), source_widths(self.config), strict=True):
+        for sources, widths in zip(kept_sources(self.config, mask, scope), self.config.source_widths, strict=True):
             bits = torch.zeros(len(widths), dtype=like.dtype, device="cpu")
             bits[list(sources)] = 1
             yield bits.repeat_interleave(torch.tensor(widths, device="cpu")).to(like.device, non_blocking=True)
 
 
 @torch.inference_mode(False)  # weights made in inference mode could never be trained
-def modules(config: DenseNetConfig, in_channels: Sequence[int], device: str = "cpu") -> tuple[nn.Sequential, nn.Linear]:
-    """Features and classifier of a DenseNet, initialised, with torchvision's names.
+def modules(architecture: Architecture, device: str = "cpu") -> tuple[nn.Sequential, nn.Linear]:
+    """Features and classifier of an architecture, initialised, with torchvision's names.
 
     Args:
-        config: of the network.
-        in_channels: of every destination, block by block, layers then output.
+        architecture: of the network.
         device: see `DenseNet`.
 
     Raises:
         InvalidValue: a network that needs more memory than is allowed, see `limits.allow_large`.
     """
-    check_memory("this network", FLOAT32 * cost_of(config, in_channels)[1] + map_bytes(config))
-    widths, options = iter(in_channels), _options(device)
-    features = nn.Sequential(stem(config, device))
-    for index, (block, between) in enumerate(zip(config.geometry, config.bottleneck_channels, strict=True), start=1):
+    config, nodes = architecture.config, architecture.node_widths
+    check_memory("this network", FLOAT32 * architecture_cost(architecture)[1] + map_bytes(config))
+    reads, options = iter(map(sum, architecture.channels)), _options(device)
+    features = nn.Sequential(stem(config, nodes[0][0], device))
+    for index, (widths, between) in enumerate(zip(nodes, config.bottleneck_channels, strict=True), start=1):
         dense_block = nn.Sequential()
-        for layer, channels in enumerate(between, start=1):
-            dense_block.add_module(f"denselayer{layer}", Layer(next(widths), config.growth, channels, device))
+        for number, (growth, bottleneck) in enumerate(zip(widths[1:], between, strict=True), start=1):
+            dense_block.add_module(f"denselayer{number}", Layer(next(reads), growth, bottleneck, device))
         features.add_module(f"denseblock{index}", dense_block)
-        last = next(widths)
-        if index < len(config.blocks):
-            features.add_module(f"transition{index}", Transition(last, block.out_channels, device))
+        last = next(reads)
+        if index < len(nodes):
+            features.add_module(f"transition{index}", Transition(last, nodes[index][0], device))
     features.add_module("norm5", nn.BatchNorm2d(last, **options))
     classifier = nn.Linear(last, config.classes, **options)
     for module in features.modules():
@@ -225,22 +225,19 @@ def kept_sources(config: DenseNetConfig, mask: BoolArray, scope: Scope) -> list[
     ]
 
 
-def source_widths(config: DenseNetConfig) -> list[list[int]]:
-    """For every destination, in the order of `kept_sources`: the channels of each node before it."""
+def read_channels(architecture: Architecture) -> list[list[int]]:
+    """Of every destination, in the order of `kept_sources`: the channels that it reads of all nodes, one after another.
+
+    Nodes have the channels that they have in the dense network.
+    """
     return [
-        [block.in_channels] + [config.growth] * (dst - 1)
-        for block in config.geometry
-        for dst in range(1, block.layers + 2)
+        [
+            start + channel
+            for start, count in zip(accumulate(widths, initial=0), counts, strict=False)
+            for channel in range(count)
+        ]
+        for counts, widths in zip(architecture.channels, architecture.config.source_widths, strict=True)
     ]
-
-
-def kept_channels(sources: tuple[int, ...], widths: list[int]) -> Tensor:
-    """int64[channels]: indices of the channels of `sources` in the concatenation of all nodes of widths `widths`."""
-    starts = [0]
-    for width in widths:
-        starts.append(starts[-1] + width)
-    spans = list(itertools.pairwise(starts))
-    return torch.cat([torch.arange(*spans[src], device="cpu") for src in sources])
 
 
 def _gated(x: Tensor, gate: Tensor | None) -> Tensor:

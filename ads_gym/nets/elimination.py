@@ -9,9 +9,8 @@ Shapes: r rows, i inputs of one output, o outputs, g parts of w inputs each.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,17 +31,16 @@ class Dropped(NamedTuple):
 
 
 class Elimination:
-    """How much a convolution's outputs need each part of what it reads.
+    """How much a convolution's outputs need what it reads.
 
     Args:
         module: the convolution, or the classifier, with its weights.
-        widths: channels of each part, in order.
         inputs: what it reads, [n, c, h, w] or [n, c].
         seed: of the positions that stand for a feature map.
         sensitivity: float [o], by how much the loss rises for a mean squared error of 1 of each output.
     """
 
-    def __init__(self, module: Solvable, widths: Sequence[int], inputs: Tensor, seed: int, sensitivity: Tensor) -> None:
+    def __init__(self, module: Solvable, inputs: Tensor, seed: int, sensitivity: Tensor) -> None:
         weight = module.weight.detach().double()
         gram, rows = _centred_gram(module, inputs, seed)
         self._weights = weight.flatten(1).T * sensitivity.double().sqrt()  # [i, o]
@@ -53,48 +51,56 @@ class Elimination:
                 "a layer's activations are too large, or too different, for its residuals to be computed."
             )
         self._inverse = torch.cholesky_inverse(triangle) * rows  # while no part is dropped
-        per_channel = weight[0].numel() // sum(widths)
-        sizes = [width * per_channel for width in widths]
-        self._spans = [
-            slice(start, start + size) for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False)
-        ]
+        self._per_channel = weight[0].numel() // weight.shape[1]
 
-    def order(self, savings: dict[int, float]) -> Iterator[Dropped]:
-        """The parts in the order in which they go, until none of them is left.
+    def order(
+        self, parts: Sequence[Sequence[int]], savings: dict[int, float], after: Mapping[int, int] | None = None
+    ) -> Iterator[Dropped]:
+        """Parts in the order in which they go, until all that may go are gone.
 
         A part goes by one step of a Cholesky decomposition of the inverse, of which only what is needed is computed.
 
         Args:
-            savings: what each part that may go saves.
+            parts: channels of each.
+            savings: what each part that may go saves, by its number.
+            after: of a part that must not go before another one has, that one's number.
         """
+        waits = dict(after or {})
+        places = [self._places(channels) for channels in parts]
         weights, inverse, savings, done = self._weights.clone(), self._inverse, dict(savings), 0
-        groups = [self._group(parts) for parts in self._by_width(savings)]
+        groups = [self._group(some, places) for some in _by_width(savings, places)]
         factor = inverse.new_empty(len(inverse), sum(each.place.numel() for each in groups))
         while savings:
             growth = {part: value for group in groups for part, value in group.growths(weights).items()}
-            part = min(savings, key=lambda part: growth[part] / savings[part])
+            free = [part for part in savings if waits.get(part) not in savings]
+            part = min(free, key=lambda part: growth[part] / savings[part])
             yield Dropped(part, growth[part], growth[part] / savings.pop(part))
-            span = self._spans[part]
-            across = inverse[:, span] - factor[:, :done] @ factor[span, :done].T  # [i, w], with what is left
-            triangle = torch.linalg.cholesky(across[span])
+            place = places[part]
+            across = inverse[:, place] - factor[:, :done] @ factor[place, :done].T  # [i, w], with what is left
+            triangle = torch.linalg.cholesky(across[place])
             step = torch.linalg.solve_triangular(triangle, across.T, upper=False).T
-            weights -= step @ torch.linalg.solve_triangular(triangle, weights[span], upper=False)
+            weights -= step @ torch.linalg.solve_triangular(triangle, weights[place], upper=False)
             factor[:, done : done + step.shape[1]] = step
             done += step.shape[1]
             groups = [left for group in groups if (left := group.without(part, step)) is not None]
 
-    def _by_width(self, parts: Iterable[int]) -> Iterable[list[int]]:
-        """Some parts, those of one width together."""
-        found: dict[int, list[int]] = {}
-        for part in parts:
-            found.setdefault(self._spans[part].stop - self._spans[part].start, []).append(part)
-        return found.values()
+    def _places(self, channels: Sequence[int]) -> Tensor:
+        """int64 [w]: the inputs of some channels."""
+        device, size = self._inverse.device, self._per_channel
+        starts = torch.tensor(list(channels), device=device) * size
+        return (starts[:, None] + torch.arange(size, device=device)).flatten()
 
-    def _group(self, parts: list[int]) -> "_Group":
-        starts = torch.tensor([self._spans[part].start for part in parts], device=self._inverse.device)
-        width = self._spans[parts[0]].stop - self._spans[parts[0]].start
-        place = starts[:, None] + torch.arange(width, device=starts.device)
+    def _group(self, parts: list[int], places: Sequence[Tensor]) -> "_Group":
+        place = torch.stack([places[part] for part in parts])
         return _Group(parts, place, self._inverse[place[:, :, None], place[:, None, :]])
+
+
+def _by_width(parts: Iterable[int], places: Sequence[Tensor]) -> Iterable[list[int]]:
+    """Some parts, those of as many inputs together."""
+    found: dict[int, list[int]] = {}
+    for part in parts:
+        found.setdefault(len(places[part]), []).append(part)
+    return found.values()
 
 
 class _Group(NamedTuple):
@@ -120,8 +126,16 @@ class _Group(NamedTuple):
         return _Group([self.parts[number] for number in kept], self.place[kept], blocks)
 
 
-def merged(queues: Sequence[Sequence[Dropped]]) -> Iterator[tuple[int, Dropped]]:
-    """Each time the cheapest of the parts that are next in their queue, with the number of that queue."""
+Priced = TypeVar("Priced", bound="_Priced")
+
+
+class _Priced(Protocol):
+    @property
+    def price(self) -> float: ...
+
+
+def merged(queues: Sequence[Sequence[Priced]]) -> Iterator[tuple[int, Priced]]:
+    """Each time the cheapest of what is next in its queue, with the number of that queue."""
     heads = [(queue[0].price, number, 0) for number, queue in enumerate(queues) if queue]
     heapq.heapify(heads)
     while heads:

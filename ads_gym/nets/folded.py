@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.densenet import Layer, Transition, check_input
 from ads_gym.nets.layout import in_chunks, memory_format
-from ads_gym.nets.sparse import SparseDenseNet
+from ads_gym.nets.sparse import Reader, SparseDenseNet
 from ads_gym.records import checked
 
 
@@ -30,25 +30,22 @@ class FoldedDenseNet(nn.Module):
     def __init__(self, network: SparseDenseNet) -> None:
         super().__init__()
         self.architecture = network.architecture
-        config, sources, features = network.architecture.config, iter(network.sources), network.features
-        modules = _modules(network)
-        centers = [_centers(block, shape.in_channels) for block, shape in zip(modules, config.geometry, strict=True)]
+        config, features = network.architecture.config, network.features
+        modules, readers = _modules(network), iter(network.readers)
+        centers = _centers(network, modules)
         self.stem = _stem(features, centers[0])
         self.blocks = nn.ModuleList()
         for index, (block, shape) in enumerate(zip(modules, config.geometry, strict=True)):
             *layers, last = block
             here, folded = centers[index], nn.ModuleList()
             for dst, layer in enumerate(layers, start=1):
-                sources_of_dst = next(sources)
-                read = torch.cat([here[src] for src in sources_of_dst])
-                size = shape.height, shape.width
-                folded.append(_Layer(cast(Layer, layer), sources_of_dst, read, here[dst], size))
-            sources_of_dst = next(sources)
-            read = torch.cat([here[src] for src in sources_of_dst])
+                reader, size = next(readers), (shape.height, shape.width)
+                folded.append(_Layer(cast(Layer, layer), reader, reader(here, 0), here[dst], size))
+            reader = next(readers)
             if isinstance(last, Transition):
-                folded.append(_Transition(last, sources_of_dst, read, centers[index + 1][0]))
+                folded.append(_Transition(last, reader, reader(here, 0), centers[index + 1][0]))
             else:
-                folded.append(_ReadOut(cast(nn.BatchNorm2d, last), network.classifier, sources_of_dst, read))
+                folded.append(_ReadOut(cast(nn.BatchNorm2d, last), network.classifier, reader, reader(here, 0)))
             self.blocks.append(folded)
         self.widest = network.widest
         self.eval().requires_grad_(False)
@@ -104,17 +101,22 @@ def _modules(network: SparseDenseNet) -> list[list[nn.Module]]:
     return blocks
 
 
-def _centers(block: list[nn.Module], in_channels: int) -> list[Tensor]:
-    """For each node of a block, float64 [channels]: its mean, as its next reader's BatchNorm has it.
+def _centers(network: SparseDenseNet, blocks: list[list[nn.Module]]) -> list[list[Tensor]]:
+    """For each node of each block, float64 [channels]: its mean, as its next reader's BatchNorm has it.
 
-    The next reader always reads it, last of all sources.
+    Args:
+        network: not changed.
+        blocks: see `_modules`.
     """
-    means = [cast(Tensor, _first_norm(module).running_mean).double() for module in block]
-    centers = [means[0]]
-    for mean, layer in zip(means[1:], block, strict=False):
-        convolution = layer.conv2 if layer.bottleneck else layer.conv1
-        centers.append(mean[-cast(nn.Conv2d, convolution).out_channels :])
-    assert len(centers[0]) == in_channels
+    counts, centers = iter(network.architecture.channels), []
+    for block, widths in zip(blocks, network.architecture.node_widths, strict=True):
+        means = [cast(Tensor, _first_norm(module).running_mean).double() for module in block]
+        known = [means[0].new_full((width,), torch.nan) for width in widths]
+        for mean in means:
+            read = next(counts)
+            for node, part in zip(known, torch.split(mean, list(read)), strict=False):
+                node[: len(part)] = torch.where(node[: len(part)].isnan(), part, node[: len(part)])
+        centers.append(known)
     return centers
 
 
@@ -159,22 +161,22 @@ def _affine(norm: nn.BatchNorm2d, center: Tensor | float = 0.0) -> tuple[Tensor,
     return scale, norm.bias.double() - (norm.running_mean.double() - center) * scale
 
 
-class _Reader(nn.Module):
-    """Concatenates the sources of a destination and clamps each channel to its bounds."""
+class _Clamped(nn.Module):
+    """What a destination reads, each channel clamped to its bounds."""
 
     low: Tensor  # [1, channels, 1, 1]
     high: Tensor
 
-    def __init__(self, sources: tuple[int, ...], bend: _Bend, like: Tensor) -> None:
+    def __init__(self, reader: Reader, bend: _Bend, like: Tensor) -> None:
         super().__init__()
-        self.sources = sources
+        self.reader = reader
         self.register_buffer("low", bend.low.to(like.dtype)[None, :, None, None])
         self.register_buffer("high", bend.high.to(like.dtype)[None, :, None, None])
 
     def forward(self, nodes: list[Tensor]) -> Tensor:
-        if len(self.sources) == 1:
-            return nodes[self.sources[0]].clamp(self.low, self.high)
-        return torch.cat([nodes[src] for src in self.sources], dim=1).clamp_(self.low, self.high)
+        x = self.reader(nodes)
+        is_copy = len(self.reader.sources) > 1
+        return x.clamp_(self.low, self.high) if is_copy else x.clamp(self.low, self.high)
 
 
 class _Layer(nn.Module):
@@ -183,13 +185,11 @@ class _Layer(nn.Module):
     weight2: Tensor  # of a bottleneck only
     bias2: Tensor  # likewise, [outputs]
 
-    def __init__(
-        self, layer: Layer, sources: tuple[int, ...], center: Tensor, own_center: Tensor, size: tuple[int, int]
-    ) -> None:
+    def __init__(self, layer: Layer, reader: Reader, center: Tensor, own_center: Tensor, size: tuple[int, int]) -> None:
         super().__init__()
         bend, full = _bend(layer.norm1, center), layer.conv1.weight
         weight = full.double()
-        self.reader, self.bottleneck = _Reader(sources, bend, full), layer.bottleneck
+        self.reader, self.bottleneck = _Clamped(reader, bend, full), layer.bottleneck
         if layer.bottleneck:
             scale, shift = _affine(layer.norm2)
             bias = weight[:, :, 0, 0] @ bend.shift * scale + shift
@@ -216,10 +216,10 @@ class _Transition(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, transition: Transition, sources: tuple[int, ...], center: Tensor, own_center: Tensor) -> None:
+    def __init__(self, transition: Transition, reader: Reader, center: Tensor, own_center: Tensor) -> None:
         super().__init__()
         bend, full = _bend(transition.norm, center), transition.conv.weight
-        self.reader = _Reader(sources, bend, full)
+        self.reader = _Clamped(reader, bend, full)
         self.register_buffer("weight", (full.double() * bend.scale[:, None, None]).to(full.dtype))
         self.register_buffer("bias", (full.double()[:, :, 0, 0] @ bend.shift - own_center).to(full.dtype))
 
@@ -231,10 +231,10 @@ class _ReadOut(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, norm: nn.BatchNorm2d, classifier: nn.Linear, sources: tuple[int, ...], center: Tensor) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, classifier: nn.Linear, reader: Reader, center: Tensor) -> None:
         super().__init__()
         bend, full = _bend(norm, center), classifier.weight
-        self.reader = _Reader(sources, bend, full)
+        self.reader = _Clamped(reader, bend, full)
         self.register_buffer("weight", (full.double() * bend.scale).to(full.dtype))
         self.register_buffer("bias", (full.double() @ bend.shift + classifier.bias.double()).to(full.dtype))
 

@@ -145,6 +145,14 @@ def _average(graph: _Graph, name: str, given: Arguments) -> None:
     graph.write(name, "ReduceMean", given["self"], axes, keepdims=int(given["keepdim"]))
 
 
+def _narrow(graph: _Graph, name: str, given: Arguments) -> None:
+    start = given["start"]
+    parts = {"starts": start, "ends": start + given["length"], "axes": given["dim"]}
+    for part, value in parts.items():
+        graph.constants[f"{name}_{part}"] = np.array([value], np.int64)
+    graph.write(name, "Slice", given["self"], *(f"{name}_{part}" for part in parts))
+
+
 def _clamp(graph: _Graph, name: str, given: Arguments) -> None:
     above = graph.write(f"{name}_low", "Max", given["self"], given["min"])
     graph.write(name, "Min", above, given["max"])
@@ -166,6 +174,7 @@ _OPERATIONS: dict[Any, Callable[[_Graph, str, Arguments], object]] = {
     _aten.relu.default: lambda graph, name, given: graph.write(name, "Relu", given["self"]),
     _aten.relu_.default: lambda graph, name, given: graph.write(name, "Relu", given["self"]),
     _aten.cat.default: lambda graph, name, given: graph.write(name, "Concat", *given["tensors"], axis=given["dim"]),
+    _aten.narrow.default: _narrow,
     _aten.avg_pool2d.default: _pool("AveragePool"),
     _aten.max_pool2d.default: _pool("MaxPool"),
     _aten.mean.dim: _average,

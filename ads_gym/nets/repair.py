@@ -9,6 +9,7 @@ Very Deep Neural Networks", both ICCV 2017), in one pass in the network's order.
 Shapes: n images, p positions of a feature map, r = n p rows, i inputs of one output (unknowns), o outputs.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -259,13 +260,14 @@ def _solve(module: Solvable, name: str, rows: _Rows, ridge: float | None) -> Rep
 
 def _changed(network: SparseDenseNet, dense: DenseNetConfig) -> list[_Site]:
     """The convolutions, and the classifier, that read something else than in the dense network, in order."""
-    sources, between = iter(network.sources), chain.from_iterable(dense.bottleneck_channels)
+    reads = map(operator.eq, network.architecture.channels, dense.source_widths)  # whether each reads everything
+    between = chain.from_iterable(dense.bottleneck_channels)
     changed, whole, number = [], True, 0
     for block, child in network.features.named_children():
         if isinstance(child, nn.Sequential):
             nodes = [whole]  # whether they give what they give in the dense network
             for index, layer in enumerate(child, start=1):
-                reads_all, width = _is_whole(next(sources), nodes), next(between)
+                reads_all, width = next(reads) and all(nodes), next(between)
                 convolutions = [(name, part) for name, part in layer.named_children() if isinstance(part, nn.Conv2d)]
                 for (name, module), full in zip(convolutions, [width, dense.growth][not width :], strict=True):
                     site = _Site(f"features.{block}.denselayer{index}.{name}", number, module.out_channels)
@@ -273,15 +275,11 @@ def _changed(network: SparseDenseNet, dense: DenseNetConfig) -> list[_Site]:
                     reads_all = reads_all and module.out_channels == full
                     number += 1
                 nodes.append(reads_all)
-            whole = _is_whole(next(sources), nodes)
+            whole = next(reads) and all(nodes)
         elif isinstance(child, Transition):
             changed += [] if whole else [_Site(f"features.{block}.conv", number, child.conv.out_channels, True)]
             number += 1
     return changed if whole else [*changed, _Site("classifier", number, dense.classes)]
-
-
-def _is_whole(sources: tuple[int, ...], nodes: list[bool]) -> bool:
-    return len(sources) == len(nodes) and all(nodes)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ with it (`ads_gym.nets.sensitivity`), grows least for each MAC that is saved.
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ads_gym.architecture import Architecture
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import CostTable
-from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input, source_widths
+from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input
 from ads_gym.nets.elimination import Dropped, Elimination, merged
 from ads_gym.nets.repair import LayerProgress, Solvable
 from ads_gym.nets.sensitivity import sensitivities
@@ -58,16 +59,18 @@ def elimination_order(
     numbers = {tuple(connection): number for number, connection in enumerate(topology.connections.tolist())}
     queues: list[list[Dropped]] = []
 
-    destinations = list(zip(_destinations(network), source_widths(config), strict=True))
+    destinations = list(zip(_destinations(network), config.source_widths, strict=True))
     names = {module: name for name, module in network.named_modules()}
 
     def eliminate(
-        number: int, place: tuple[int, int], widths: list[int], module: Solvable, inputs: tuple[Tensor]
+        number: int, place: tuple[int, int], widths: tuple[int, ...], module: Solvable, inputs: tuple[Tensor]
     ) -> None:
         skips = {src: numbers[*place, src] for src in range(len(widths)) if (*place, src) in numbers}
         if skips:
-            elimination = Elimination(module, widths, inputs[0], seed + len(queues), rises[names[module]])
-            order = elimination.order({src: float(macs[number]) for src, number in skips.items()})
+            elimination = Elimination(module, inputs[0], seed + len(queues), rises[names[module]])
+            starts = list(accumulate(widths, initial=0))
+            parts = [range(start, start + width) for start, width in zip(starts, widths, strict=False)]
+            order = elimination.order(parts, {src: float(macs[number]) for src, number in skips.items()})
             queues.append([each._replace(part=skips[each.part]) for each in order])
         if progress is not None:
             progress(number, len(destinations))

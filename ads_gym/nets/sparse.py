@@ -1,6 +1,6 @@
 """The sparse network: the physically smaller module of an architecture. Inherit its weights, save and load it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import InstanceOf
 from torch import Tensor, nn
 
-from ads_gym.architecture import Architecture, DenseNetConfig, find_architecture
+from ads_gym.architecture import Architecture, find_architecture
 from ads_gym.errors import InvalidValue
 from ads_gym.files import resolve, write_files
 from ads_gym.nets.cost import dense_cost
@@ -17,11 +17,9 @@ from ads_gym.nets.densenet import (
     Device,
     Transition,
     check_channels,
-    kept_channels,
-    kept_sources,
     modules,
+    read_channels,
     read_out,
-    source_widths,
     uninitialised,
 )
 from ads_gym.nets.tensorfile import load_weights, most_bytes, read_safetensors, to_safetensors
@@ -33,10 +31,30 @@ torch.fx.wrap("check_channels")  # a trace calls it and does not look into it, f
 __all__ = ["SparseDenseNet", "build_sparse", "calibrate", "load", "save"]
 
 
+class Reader:
+    """What a destination reads of the nodes before it: of each the first channels, all or none.
+
+    Args:
+        counts: channels that it reads of each node.
+        widths: channels that each node has.
+    """
+
+    def __init__(self, counts: Sequence[int], widths: Sequence[int]) -> None:
+        self.sources = tuple(src for src, count in enumerate(counts) if count)
+        self._counts = {src: counts[src] for src in self.sources if counts[src] < widths[src]}
+
+    def __call__(self, nodes: Sequence[Tensor], dim: int = 1) -> Tensor:
+        """Their channels, in dimension `dim`, one behind the other."""
+        parts = [
+            nodes[src].narrow(dim, 0, self._counts[src]) if src in self._counts else nodes[src] for src in self.sources
+        ]
+        return torch.cat(parts, dim) if len(parts) > 1 else parts[0]
+
+
 class SparseDenseNet(nn.Module):
     """A DenseNet in which a dropped connection has no weights and costs no computation.
 
-    Its parameters have the supernet's names; their input channels are those of the kept sources, in order. It reads
+    Its parameters have the supernet's names; their input channels are those that are read, in order. It reads
     images float [n, c, h, w] scaled to [-1, 1] (pixel / 127.5 - 1) and returns logits [n, classes].
 
     Args:
@@ -48,11 +66,9 @@ class SparseDenseNet(nn.Module):
     def __init__(self, architecture: InstanceOf[Architecture], device: Device = "cpu") -> None:
         super().__init__()
         self.architecture = architecture
-        self.sources = kept_sources(architecture.config, architecture.mask, architecture.scope)
-        widths = source_widths(architecture.config)
-        in_channels = [sum(w[src] for src in sources) for sources, w in zip(self.sources, widths, strict=True)]
-        self.features, self.classifier = modules(architecture.config, in_channels, device)
-        self.widest = _widest(architecture.config, in_channels)  # values in the widest map of one image
+        self.readers = readers_of(architecture)
+        self.features, self.classifier = modules(architecture, device)
+        self.widest = _widest(architecture)  # values in the widest map of one image
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w] scaled to [-1, 1].
@@ -61,14 +77,14 @@ class SparseDenseNet(nn.Module):
             InvalidValue: other images than the network reads.
         """
         check_channels(images, self.architecture.config.image_shape[0])
-        sources = iter(self.sources)
+        readers = iter(self.readers)
         nodes, x = [], images
         for child in self.features:
             if isinstance(child, nn.Sequential):  # a dense block
                 nodes = [x]
                 for layer in child:
-                    nodes.append(layer(_read(nodes, next(sources))))
-                x = _read(nodes, next(sources))
+                    nodes.append(layer(next(readers)(nodes)))
+                x = next(readers)(nodes)
             else:
                 x = child(x)
         return cast(Tensor, self.classifier(read_out(x)))
@@ -79,7 +95,7 @@ class SparseDenseNet(nn.Module):
 def build_sparse(architecture: InstanceOf[Architecture], supernet: DenseNet) -> SparseDenseNet:
     """The sparse network of an architecture with the supernet's weights, on its device and in its dtype.
 
-    Layers that are narrower than the supernet's get the first of its channels: see `ads_gym.nets.channels`. BatchNorm
+    What is narrower than in the supernet gets the first of its channels: see `ads_gym.nets.channels`. BatchNorm
     statistics are still the dense network's: see `calibrate`.
 
     Raises:
@@ -98,7 +114,7 @@ def build_sparse(architecture: InstanceOf[Architecture], supernet: DenseNet) -> 
             read = tensor
         else:
             read = tensor.index_select(1 if tensor.ndim > 1 else 0, channels.to(tensor.device))
-        state[name] = read[tuple(map(slice, shapes[name]))]  # a narrower layer has the first channels
+        state[name] = read[tuple(map(slice, shapes[name]))]  # a narrower node or layer has the first channels
     network.to(supernet.classifier.weight).load_state_dict(state)
     return network.train(supernet.training)
 
@@ -163,21 +179,26 @@ def load(path: str | Path) -> SparseDenseNet:
     return network.eval()
 
 
-def _read(nodes: list[Tensor], sources: tuple[int, ...]) -> Tensor:
-    return torch.cat([nodes[src] for src in sources], dim=1) if len(sources) > 1 else nodes[sources[0]]
+def readers_of(architecture: Architecture) -> list[Reader]:
+    """Of every destination, block by block, layers then output."""
+    counts = iter(architecture.channels)
+    return [
+        Reader(next(counts), widths[:dst]) for widths in architecture.node_widths for dst in range(1, len(widths) + 1)
+    ]
 
 
-def _widest(config: DenseNetConfig, in_channels: list[int]) -> int:
+def _widest(architecture: Architecture) -> int:
     """The largest product of channels and pixels of any input of a destination, or inside a bottleneck layer."""
+    config = architecture.config
     pixels = [block.height * block.width for block in config.geometry for _ in range(block.layers + 1)]
     between = [width for layers in config.bottleneck_channels for width in (*layers, 0)]
-    return max(max(widths) * size for *widths, size in zip(in_channels, between, pixels, strict=True))
+    read = map(sum, architecture.channels)
+    return max(max(widths) * size for *widths, size in zip(read, between, pixels, strict=True))
 
 
 def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:
-    """(module name, kept channels of its input) of every module whose input channels depend on the mask."""
-    config = network.architecture.config
-    kept = iter(map(kept_channels, network.sources, source_widths(config)))
+    """(module name, int64 channels that it reads) of every module that reads nodes."""
+    kept = (torch.tensor(read, device="cpu") for read in read_channels(network.architecture))
     for name, module in network.features.named_children():
         if isinstance(module, nn.Sequential):
             for layer in range(1, len(module) + 1):

@@ -4,7 +4,7 @@ Nothing in it comes from a text that somebody else wrote: a network's numbers go
 """
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from string import Template
 from typing import cast
@@ -27,32 +27,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-GROWTH = $growth  # channels that each layer adds
-# The nodes that each layer of a block reads, and last those of its output: 0 is the block's input, n its n-th layer.
-SOURCES = [
 $sources]
 $widths
 
 class Layer(nn.Sequential):
-    """[n, channels, h, w] -> [n, GROWTH, h, w]."""
+    """[n, channels, h, w] -> [n, $outputs, h, w]."""
 
 $layer
 
-class DenseBlock(nn.Module):
-    """Layers, each of which reads some of the nodes before it."""
-
-    def __init__(self, channels: int, sources: list[list[int]]$block_argument) -> None:
-        super().__init__()
-        self.sources, nodes = sources, [channels] + [GROWTH] * (len(sources) - 1)
-        for number, $each, start=1):
-            self.add_module(f"denselayer{number}", Layer(sum(nodes[node] for node in reads)$layer_argument))
-
-    def forward(self, x: Tensor) -> Tensor:
-        nodes = [x]
-        for layer, reads in zip(self.children(), self.sources, strict=False):
-            nodes.append(layer(torch.cat([nodes[node] for node in reads], dim=1)))
-        return torch.cat([nodes[node] for node in self.sources[-1]], dim=1)
-
+$block
 $transition
 class SparseDenseNet(nn.Module):
     """The network; its weights are random until `load` reads them."""
@@ -93,23 +76,74 @@ _TEXT = (
     "names; their values are in the file beside this one that has the same name with .pt."
 )
 
+_WHOLE_NODES = Template('''\
+class DenseBlock(nn.Module):
+    """Layers, each of which reads some of the nodes before it."""
+
+    def __init__(self, channels: int, sources: list[list[int]]$block_argument) -> None:
+        super().__init__()
+        self.sources, nodes = sources, [channels] + [GROWTH] * (len(sources) - 1)
+        for number, $each, start=1):
+            self.add_module(f"denselayer{number}", Layer(sum(nodes[node] for node in reads)$layer_argument))
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for layer, reads in zip(self.children(), self.sources, strict=False):
+            nodes.append(layer(torch.cat([nodes[node] for node in reads], dim=1)))
+        return torch.cat([nodes[node] for node in self.sources[-1]], dim=1)
+''')
+
+_CHANNELS = Template('''\
+def read(nodes: list[Tensor], counts: list[int]) -> Tensor:
+    """The first channels of each node."""
+    return torch.cat([node[:, :count] for node, count in zip(nodes, counts, strict=True)], dim=1)
+
+
+class DenseBlock(nn.Module):
+    """Layers, each of which reads some channels of the nodes before it; what nobody reads is not computed."""
+
+    def __init__(self, reads: list[list[int]]$block_argument) -> None:
+        super().__init__()
+        self.reads = reads
+        for number, $each, start=1):
+            growth = max(later[number] for later in reads[number:])
+            self.add_module(f"denselayer{number}", Layer(sum(counts), growth$layer_argument))
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for layer, counts in zip(self.children(), self.reads, strict=False):
+            nodes.append(layer(read(nodes, counts)))
+        return read(nodes, self.reads[-1])
+''')
+
+_NODES_HEAD = """\
+GROWTH = $growth  # channels that each layer adds
+# The nodes that each layer of a block reads, and last those of its output: 0 is the block's input, n its n-th layer.
+SOURCES = [
+"""
+_READS_HEAD = """\
+# How many channels each layer of a block reads of each node before it, and last its output: the block's input comes
+# first, then its layers.
+READS = [
+"""
+
 _PLAIN = """\
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int$growth_argument) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv1 = nn.Conv2d(channels, GROWTH, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, $outputs, 3, padding=1, bias=False)
 """
 
 _BOTTLENECK = """\
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int$growth_argument, width: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels)
         self.relu1 = nn.ReLU(inplace=True)
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
         self.relu2 = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, GROWTH, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, $outputs, 3, padding=1, bias=False)
 """
 
 _TRANSITION = '''
@@ -152,25 +186,33 @@ def program(network: SparseDenseNet) -> str:
         "classes": network.classifier.out_features,
     }
     text = textwrap.fill(Template(_TEXT).substitute(numbers), _LINE)
+    has_reads = network.architecture.reads is not None
+    table, each = ("reads", "counts") if has_reads else ("sources", "reads")
     with_widths = {
-        "widths": _widths([[layer[0].out_channels for layer in block] for block in convolutions]),
-        "layer": _BOTTLENECK,
         "block_argument": ", widths: list[int]",
-        "each": "(reads, width) in enumerate(zip(sources, widths, strict=False)",
+        "each": f"({each}, width) in enumerate(zip({table}, widths, strict=False)",
         "layer_argument": ", width",
     }
-    without = {
-        "widths": "",
-        "layer": _PLAIN,
-        "block_argument": "",
-        "each": "reads in enumerate(sources[:-1]",
-        "layer_argument": "",
-    }
+    without = {"block_argument": "", "each": f"{each} in enumerate({table}[:-1]", "layer_argument": ""}
+    block = (_CHANNELS if has_reads else _WHOLE_NODES).substitute(with_widths if has_widths else without)
+    reads = network.architecture.channels if has_reads else [reader.sources for reader in network.readers]
+    tables = _by_block(iter(reads), blocks)
+    outputs = (
+        {"outputs": "growth", "growth_argument": ", growth: int"}
+        if has_reads
+        else {"outputs": "GROWTH", "growth_argument": ""}
+    )
+    layer = Template(_BOTTLENECK if has_widths else _PLAIN).substitute(outputs)
+    tables_head = Template(_READS_HEAD if has_reads else _NODES_HEAD).substitute(
+        growth=network.architecture.config.growth
+    )
     return _PROGRAM.substitute(
-        numbers | (with_widths if has_widths else without),
+        numbers | outputs,
         head=Template(_HEAD).substitute(numbers, text=text),
-        growth=convolutions[0][0][-1].out_channels,
-        sources="".join(map(_row, _by_block(network, blocks))),
+        sources=tables_head + "".join(_row(list if has_reads else _nodes, table) for table in tables),
+        widths=_widths([[layer[0].out_channels for layer in part] for part in convolutions]) if has_widths else "",
+        layer=layer,
+        block=block,
         transition=_TRANSITION if len(blocks) > 1 else "",
         features="".join(f"        self.features.{line}\n" for line in _features(network, has_widths)),
         read=network.classifier.in_features,
@@ -186,7 +228,8 @@ def _features(network: SparseDenseNet, has_widths: bool) -> Iterator[str]:
     for name, child in network.features.named_children():
         if isinstance(child, nn.Sequential):
             widths = f", WIDTHS[{block}]" if has_widths else ""
-            yield f"{name} = DenseBlock({channels}, SOURCES[{block}]{widths})"
+            whole = network.architecture.reads is None
+            yield f"{name} = DenseBlock({f'{channels}, SOURCES' if whole else 'READS'}[{block}]{widths})"
             block += 1
         elif isinstance(child, Transition):
             channels = child.conv.out_channels
@@ -198,11 +241,12 @@ def _convolutions(layer: nn.Module) -> list[nn.Conv2d]:
     return [module for module in layer.children() if isinstance(module, nn.Conv2d)]
 
 
-def _by_block(network: SparseDenseNet, blocks: Sequence[nn.Sequential]) -> Iterator[list[tuple[int, ...]]]:
-    """The sources of each block's layers and of its output."""
-    sources = iter(network.sources)
+def _by_block(
+    destinations: Iterator[tuple[int, ...]], blocks: Sequence[nn.Sequential]
+) -> Iterator[list[tuple[int, ...]]]:
+    """What each block's layers and its output read."""
     for block in blocks:
-        yield [next(sources) for _ in range(len(block) + 1)]
+        yield [next(destinations) for _ in range(len(block) + 1)]
 
 
 def _nodes(sources: tuple[int, ...]) -> str:
@@ -215,9 +259,9 @@ def _nodes(sources: tuple[int, ...]) -> str:
     return f"[{', '.join(parts)}]"
 
 
-def _row(sources: list[tuple[int, ...]]) -> str:
-    """A block's sources, in lines that are as long as they may be; only an item longer than a line is divided."""
-    items = map(_nodes, sources)
+def _row(text: Callable[[tuple[int, ...]], object], destinations: list[tuple[int, ...]]) -> str:
+    """What a block's destinations read, in lines as long as they may be; only an item longer than a line is divided."""
+    items = [str(text(each)) for each in destinations]
     glued = ", ".join(item if len(item) > _LINE - 10 else item.replace(" ", "\0") for item in items)
     filled = textwrap.fill(f"[{glued}],", _LINE, initial_indent=4 * " ", subsequent_indent=5 * " ")
     return filled.replace("\0", " ") + "\n"

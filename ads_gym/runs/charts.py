@@ -5,7 +5,7 @@ other one point, so that a picture of any number of evaluations stays small.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,9 +224,8 @@ def _steps(best: NDArray[np.float64], x: Axis, y: Axis) -> str:
 
 
 def kept_by_distance(architecture: Architecture) -> Chart:
-    """The share of skip connections that is kept, by how many layers they skip."""
-    _, dst, src = architecture.topology.connections.T
-    all_of, kept_of = np.bincount(dst - src), np.bincount((dst - src)[architecture.mask], minlength=dst.max() + 1)
+    """The share of skip connections that is kept, by how many layers they skip; or of the channels that are read."""
+    all_of, kept_of = _by_distance(architecture)
     distances = [int(distance) for distance in np.flatnonzero(all_of)]
     width = (RIGHT - LEFT) / len(distances)
     y = Axis([0, 1], BOTTOM, TOP, (0, 1))
@@ -241,12 +240,31 @@ def kept_by_distance(architecture: Architecture) -> Chart:
             ticks.append(Tick(LEFT + (index + 0.5) * width, str(distance)))
     series = (Series("dropped", "track", tracks, "M1 2h14v12h-14Z"), Series("kept", "bar", bars, "M1 2h14v12h-14Z"))
     return Chart(
-        "distance: destination - source", "share of skip connections", tuple(ticks), y.ticks(6, percent), series
+        "distance: destination - source", f"share of {unit(architecture)}", tuple(ticks), y.ticks(6, percent), series
     )
+
+
+def _by_distance(architecture: Architecture) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By destination - source: how many skip connections, or channels, there are, and how many are kept."""
+    if architecture.reads is None:
+        _, dst, src = architecture.topology.connections.T
+        return np.bincount(dst - src), np.bincount((dst - src)[architecture.mask], minlength=dst.max() + 1)
+    sums = np.zeros((2, max(architecture.config.blocks) + 2), np.int64)
+    for both in zip(architecture.config.source_widths, architecture.reads, strict=True):
+        for total, counts in zip(sums, both, strict=True):
+            total[1 : len(counts) + 1] += counts[::-1]
+    return sums[0], sums[1]
+
+
+def unit(architecture: Architecture) -> str:
+    """What is counted of an architecture."""
+    return "skip connections" if architecture.reads is None else "channels"
 
 
 def blocks(architecture: Architecture) -> list[Block]:
     """Each block's matrices, and what each destination kept."""
+    if architecture.reads is not None:
+        return list(_blocks_of_channels(architecture))
     topology = architecture.topology
     dense, found = (render.cells(topology, mask) for mask in (topology.dense(), architecture.mask))
     return [
@@ -262,18 +280,51 @@ def blocks(architecture: Architecture) -> list[Block]:
     ]
 
 
+def _blocks_of_channels(architecture: Architecture) -> Iterator[Block]:
+    """Where destinations read some channels of a node: cells have a shade for the share."""
+    pairs = list(zip(architecture.channels, architecture.config.source_widths, strict=True))
+    for number, layers in enumerate(architecture.config.blocks, start=1):
+        here, pairs = pairs[: layers + 1], pairs[layers + 1 :]
+        shares = np.full((layers + 1, layers + 1), np.nan)
+        for row, (counts, widths) in enumerate(here):
+            shares[row, : len(counts)] = np.array(counts) / widths
+        side = (SIDE - EDGE) / len(shares)
+        bars = tuple(
+            Bar(
+                EDGE + (row + 0.5) * side,
+                "output" if row == layers else f"layer {row + 1}",
+                sum(counts),
+                sum(widths),
+                ", ".join(f"{count} of {node}" for node, count in enumerate(counts) if count),
+            )
+            for row, (counts, widths) in enumerate(here)
+        )
+        before = _shades(np.where(np.isnan(shares), np.nan, 1.0))
+        totals = (sum(sum(each[part]) for each in here) for part in (0, 1))
+        yield Block(number, before, _shades(shares), bars, *totals)
+
+
+def _shades(shares: NDArray[np.float64]) -> Matrix:
+    """A matrix of shares, 0 to 1; NaN: nothing can be read there."""
+    steps = np.ceil(np.nan_to_num(shares) * 3) - (shares < 1)  # 0: at most a third, 1, 2: less than all, 3: all
+    marked = {"dropped": ~np.isnan(shares)}
+    marked |= {f"part{step:.0f}": (shares > 0) & (shares < 1) & (steps == step) for step in range(3)}
+    return _marked(marked | {"kept": shares == 1})
+
+
 def _matrix(cells: NDArray[Any]) -> Matrix:
-    side = (SIDE - EDGE) / len(cells)
     kept = cells == Cell.KEPT
-    marked = {
-        "fixed": cells == Cell.FIXED,
-        "dropped": kept | (cells == Cell.DROPPED),
-        "kept": kept,
-    }  # each above those before
+    return _marked({"fixed": cells == Cell.FIXED, "dropped": kept | (cells == Cell.DROPPED), "kept": kept})
+
+
+def _marked(marked: Mapping[str, NDArray[np.bool_]]) -> Matrix:
+    """A matrix of cells, by style; each above those before."""
+    size = len(next(iter(marked.values())))
+    side = (SIDE - EDGE) / size
     paths = tuple((style, "".join(_runs(bits))) for style, bits in marked.items())
-    lines = [EDGE + index * side for index in range(len(cells) + 1)] if len(cells) <= MAX_GRID else []
+    lines = [EDGE + index * side for index in range(size + 1)] if size <= MAX_GRID else []
     grid = "".join(f"M{EDGE} {at:.2f}H{SIDE}M{at:.2f} {EDGE}V{SIDE}" for at in lines)
-    return Matrix(side, tuple(path for path in paths if path[1]), grid, *_numbers(len(cells), side))
+    return Matrix(side, tuple(path for path in paths if path[1]), grid, *_numbers(size, side))
 
 
 def _runs(marked: NDArray[np.bool_]) -> Iterator[str]:

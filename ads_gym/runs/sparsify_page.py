@@ -36,10 +36,9 @@ def sparsify_page(run: Path) -> Page:
     if architecture.config.full != record.config:
         raise DamagedFile(f"{folder / FILE} names two networks: {architecture.config} and {record.config}.")
     sizes, rows = file_sizes(folder / f"{BEST}.json", architecture), _searched(folder, architecture)
-    what = "channels inside its layers" if architecture.config.widths else "skip connections"
     return Page(
         title=record.model,
-        what=f"A trained {record.model} without some of the {what}; its weights were solved again"
+        what=f"A trained {record.model} without {_lost(architecture)}; its weights were solved again"
         + (", then it was distilled from the dense network." if record.settings.distil else ".")
         + ("" if record.measured == "accuracy" else " Agreement is with the classes that the dense network predicts."),
         measured=record.measured,
@@ -56,6 +55,12 @@ def sparsify_page(run: Path) -> Page:
         facts=tuple(_facts(record)),
         notes=tuple(_notes(record)),
     )
+
+
+def _lost(architecture: Architecture) -> str:
+    lost = ["channels that layers read"] * (architecture.reads is not None)
+    lost += ["channels inside its layers"] * (architecture.config.widths is not None)
+    return "some of the " + (" and ".join(lost) or "skip connections")
 
 
 def _searched(folder: Path, architecture: Architecture) -> list[Row]:

@@ -7,15 +7,25 @@ from pydantic import FailFast, Field
 
 from ads_gym.architecture import ArchitectureRecord, DenseNetConfig
 from ads_gym.files import is_folder, resolve
-from ads_gym.limits import MAX_BN_SIZE, MAX_EVALUATIONS, MAX_GROWTH, MAX_STEPS
+from ads_gym.limits import MAX_EVALUATIONS, MAX_STEPS
 from ads_gym.nets.scoring import Score
 from ads_gym.records import Count, Format, JsonObject, Name, Number, Seed, Share, Text, checked, record
 
 FILE = "sparsify.json"
 StageName = Literal["dense", "inherited", "repaired", "distilled"]
 Measured = Literal["accuracy", "agreement"]  # with the labels, or with the dense network's predictions
-Channels = tuple[tuple[Annotated[int, Field(ge=0, le=MAX_BN_SIZE * MAX_GROWTH)], ...], ...]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+
+
+Order = tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
+
+
+@record
+class Channels:
+    """In which order a network has its channels, those that are needed most first: where each of them was."""
+
+    nodes: tuple[tuple[Order, ...], ...]  # of each block: of its input and of each layer
+    bottlenecks: tuple[Order, ...]  # of each layer with a bottleneck
 
 
 @record
@@ -101,7 +111,7 @@ class SparsifyRecord:
     began: Name  # date and time, ISO 8601
     ended: Name | None = None  # None: it is not over
     architecture: ArchitectureRecord | None = None  # None: it is not chosen yet
-    channels: Channels | None = None  # of each layer, in which order its bottleneck channels are taken; None: their own
+    channels: Channels | None = None  # None: their own order
     choosing_seconds: Number | None = None
     latency: Number | None = None  # of one image / the dense network's, as timed when it was chosen; None: it was not
     compared: Annotated[tuple[Compared, ...], Field(max_length=64), FailFast()] = ()

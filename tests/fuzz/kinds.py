@@ -26,7 +26,7 @@ from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC
 from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.recipe import Recipe
-from ads_gym.nets.sparse import SparseDenseNet, save
+from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.tensorfile import load_weights, read_state_dict
 from ads_gym.nets.training import fit
 from ads_gym.runs.folder import RunFolder
@@ -68,6 +68,8 @@ def make(place):
     torch.save(network.state_dict(), place / "weights.pt")
     architecture = Architecture(CONFIG, np.arange(6) % 2 == 0)
     save(SparseDenseNet(architecture), place / "net")
+    few = Architecture.reading(CONFIG, tuple((0,) * (len(each) - 1) + (1,) for each in CONFIG.source_widths))
+    save(SparseDenseNet(few), place / "few")
     train = ImageSet(torch.from_numpy(images[:, None]), torch.from_numpy(labels))
 
     def stop(epoch, loss):
@@ -168,6 +170,7 @@ def _options(place):
 
 KINDS = {  # name -> (file, how it is spoilt, what reads it)
     "architecture": ("net.json", mutate.json_text, lambda place: Architecture.read(place / "net.json")),
+    "channels": ("few.json", mutate.json_text, lambda place: load(place / "few")),
     "network's description": ("net.json", mutate.json_text, _network),
     "network's weights": ("net.safetensors", mutate.safetensors, _network),
     "task": ("task/task.json", mutate.json_text, _task),

@@ -113,7 +113,9 @@ def test_long_tables_are_wrapped_and_runs_are_ranges():
         text = standalone.program(network)
         found = {}
         exec(compile(text.split("class Layer")[0], "tables", "exec"), found)
-        assert [tuple(reads) for block in found["SOURCES"] for reads in block] == network.sources
+        assert [tuple(reads) for block in found["SOURCES"] for reads in block] == [
+            tuple(reader.sources) for reader in network.readers
+        ]
         assert len(text.splitlines()) < 120 and max(map(len, text.splitlines())) <= 120
     assert "[*range(25)]" in text
 
