@@ -65,16 +65,28 @@ class Elimination:
             savings: what each part that may go saves, by its number.
             after: of a part that must not go before another one has, that one's number.
         """
-        waits = dict(after or {})
+        device = self._inverse.device
         places = [self._places(channels) for channels in parts]
-        weights, inverse, savings, done = self._weights.clone(), self._inverse, dict(savings), 0
+        weights, inverse, done, left = self._weights.clone(), self._inverse, 0, len(savings)
         groups = [self._group(some, places) for some in _by_width(savings, places)]
         factor = inverse.new_empty(len(inverse), sum(each.place.numel() for each in groups))
-        while savings:
-            growth = {part: value for group in groups for part, value in group.growths(weights).items()}
-            free = [part for part in savings if waits.get(part) not in savings]
-            part = min(free, key=lambda part: growth[part] / savings[part])
-            yield Dropped(part, growth[part], growth[part] / savings.pop(part))
+        saved = inverse.new_zeros(len(parts))
+        saved[list(savings)] = torch.tensor(list(savings.values()), dtype=saved.dtype, device=device)
+        waiting = torch.zeros(len(parts), dtype=torch.bool, device=device)
+        followers: dict[int, list[int]] = {}
+        for part, other in (after or {}).items():
+            if part in savings and other in savings:
+                followers.setdefault(other, []).append(part)
+                waiting[part] = True
+        while left:
+            numbers = torch.cat([group.parts for group in groups])
+            growths = torch.cat([group.growths(weights) for group in groups])
+            prices = (growths / saved[numbers]).masked_fill(waiting[numbers], torch.inf)
+            cheapest = int(prices.argmin())
+            part = int(numbers[cheapest])
+            yield Dropped(part, float(growths[cheapest]), float(prices[cheapest]))
+            left -= 1
+            waiting[followers.get(part, [])] = False
             place = places[part]
             across = inverse[:, place] - factor[:, :done] @ factor[place, :done].T  # [i, w], with what is left
             triangle = torch.linalg.cholesky(across[place])
@@ -82,7 +94,7 @@ class Elimination:
             weights -= step @ torch.linalg.solve_triangular(triangle, weights[place], upper=False)
             factor[:, done : done + step.shape[1]] = step
             done += step.shape[1]
-            groups = [left for group in groups if (left := group.without(part, step)) is not None]
+            groups = [rest for group in groups if len((rest := group.without(part, step)).parts)]
 
     def _places(self, channels: Sequence[int]) -> Tensor:
         """int64 [w]: the inputs of some channels."""
@@ -92,7 +104,9 @@ class Elimination:
 
     def _group(self, parts: list[int], places: Sequence[Tensor]) -> "_Group":
         place = torch.stack([places[part] for part in parts])
-        return _Group(parts, place, self._inverse[place[:, :, None], place[:, None, :]])
+        return _Group(
+            torch.tensor(parts, device=place.device), place, self._inverse[place[:, :, None], place[:, None, :]]
+        )
 
 
 def _by_width(parts: Iterable[int], places: Sequence[Tensor]) -> Iterable[list[int]]:
@@ -106,24 +120,21 @@ def _by_width(parts: Iterable[int], places: Sequence[Tensor]) -> Iterable[list[i
 class _Group(NamedTuple):
     """Parts of one width that may go."""
 
-    parts: list[int]
+    parts: Tensor  # int64 [g]: their numbers
     place: Tensor  # int64 [g, w]: their inputs
     blocks: Tensor  # float64 [g, w, w]: of the inverse Gram matrix of what is left, those on its diagonal
 
-    def growths(self, weights: Tensor) -> dict[int, float]:
-        """By how much the error grows without each of them, with weights [i, o] of what is left."""
+    def growths(self, weights: Tensor) -> Tensor:
+        """[g]: by how much the error grows without each of them, with weights [i, o] of what is left."""
         own = weights[self.place]  # [g, w, o]
-        found = (own * torch.linalg.solve(self.blocks, own)).sum(dim=(1, 2))
-        return dict(zip(self.parts, found.tolist(), strict=True))
+        solved = own / self.blocks if self.place.shape[1] == 1 else torch.linalg.solve(self.blocks, own)
+        return (own * solved).sum(dim=(1, 2))
 
-    def without(self, part: int, step: Tensor) -> "_Group | None":
-        """What is left of them without a part, by a step [i, w] of the Cholesky decomposition; None: nothing."""
-        kept = [number for number, each in enumerate(self.parts) if each != part]
-        if not kept:
-            return None
+    def without(self, part: int, step: Tensor) -> "_Group":
+        """What is left of them without a part, by a step [i, w] of the Cholesky decomposition."""
+        kept = self.parts != part
         own = step[self.place[kept]]  # [g, w, width of the part]
-        blocks = self.blocks[kept] - own @ own.transpose(1, 2)
-        return _Group([self.parts[number] for number in kept], self.place[kept], blocks)
+        return _Group(self.parts[kept], self.place[kept], self.blocks[kept] - own @ own.transpose(1, 2))
 
 
 Priced = TypeVar("Priced", bound="_Priced")
