@@ -15,6 +15,7 @@ from ads_gym.choices import Choice
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.files import exists, is_folder, naming, resolve
 from ads_gym.limits import (
+    MAX_BLOCKS,
     MAX_BN_SIZE,
     MAX_CLASSES,
     MAX_CONNECTIONS,
@@ -138,6 +139,11 @@ class DenseNetConfig:
         )
 
     @property
+    def node_widths(self) -> tuple[tuple[int, ...], ...]:
+        """Of each block: the channels of its input and of its layers."""
+        return tuple((block.in_channels, *[self.growth] * block.layers) for block in self.geometry)
+
+    @property
     def full(self) -> "DenseNetConfig":
         """The config with every channel."""
         return replace(self, widths=None)
@@ -149,16 +155,16 @@ class DenseNetConfig:
         pairs = zip(chain(*self.bottleneck_channels), chain(*other.bottleneck_channels), strict=True)
         return all(width <= most for width, most in pairs)
 
-    def source_channels(self, block: int, src: int) -> int:
-        """Channels of node `src` of a block."""
-        return self.geometry[block].in_channels if src == 0 else self.growth
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return asdict(self) | {"stem": str(self.stem)}
 
 
 Channels = Annotated[int, Field(ge=0, le=max(MAX_GROWTH, MAX_STEM_CHANNELS) * MAX_LAYERS)]
+Counts = Annotated[tuple[Channels, ...], Field(max_length=MAX_LAYERS + 1, fail_fast=True)]
+CheckedReads = Annotated[  # `Reads`, however large what is given is
+    tuple[Counts, ...], Field(max_length=MAX_BLOCKS * (MAX_LAYERS + 1), fail_fast=True)
+]
 Reads = tuple[tuple[int, ...], ...]  # of each destination: how many channels of each node before it
 
 
@@ -188,8 +194,15 @@ class Architecture:
         mask = self.topology.check_mask(self.mask).copy()
         mask.flags.writeable = False
         object.__setattr__(self, "mask", mask)
-        if self.reads is not None:
-            object.__setattr__(self, "reads", _checked_reads(self.config, self.reads))
+        if self.reads is None:
+            return
+        counts = _checked_reads(self.config, self.reads)
+        if mask.tolist() != _kept(counts, self.topology):
+            raise InvalidValue(
+                "mask and reads are of two networks: a connection is kept if any of its channels is read "
+                "(Architecture.reading makes the mask)."
+            )
+        object.__setattr__(self, "reads", None if counts == self.config.source_widths else counts)
 
     @classmethod
     def reading(cls, config: DenseNetConfig, reads: Reads, scope: Scope = Scope.LAYERS) -> "Architecture":
@@ -202,10 +215,9 @@ class Architecture:
             InvalidValue: other numbers of channels than there can be.
         """
         _check_config(config)
-        topology, checked = Topology(config.blocks, scope), _checked_reads(config, reads)
-        counts = dict(zip(_places(config), checked, strict=True))
-        mask = [counts[block, dst][src] > 0 for block, dst, src in topology.connections.tolist()]
-        return cls(config, mask, scope, checked)  # type: ignore[arg-type]
+        counts = _checked_reads(config, reads)
+        mask = _kept(counts, Topology(config.blocks, scope))
+        return cls(config, mask, scope, counts)  # type: ignore[arg-type]
 
     @property
     def topology(self) -> Topology:
@@ -225,15 +237,17 @@ class Architecture:
         adjacency = self.topology.adjacency(self.mask) == 1
         return tuple(
             tuple(int(width) * bool(kept) for width, kept in zip(widths, adjacency[place], strict=False))
-            for place, widths in zip(_places(self.config), self.config.source_widths, strict=True)
+            for place, widths in zip(_places(self.config.blocks), self.config.source_widths, strict=True)
         )
 
     @cached_property
-    def node_widths(self) -> Reads:
+    def node_widths(self) -> tuple[tuple[int, ...], ...]:
         """Of each block: channels of its input and of its layers, which are computed because somebody reads them."""
         widths = []
         for block, layers in enumerate(self.config.blocks):
-            reads = [each for (of, _), each in zip(_places(self.config), self.channels, strict=True) if of == block]
+            reads = [
+                each for (of, _), each in zip(_places(self.config.blocks), self.channels, strict=True) if of == block
+            ]
             widths.append(tuple(max(each[node] for each in reads if node < len(each)) for node in range(layers + 1)))
         return tuple(widths)
 
@@ -260,14 +274,7 @@ class Architecture:
             InvalidValue: a mask of another length than the config has skip connections, or channels that do not fit.
         """
         mask = [bit == "1" for bit in stored.mask]
-        if stored.reads is None:
-            return cls(stored.config, mask, stored.scope)  # type: ignore[arg-type]
-        made = cls.reading(stored.config, stored.reads, stored.scope)
-        if made.mask.tolist() != mask:
-            raise InvalidValue(
-                "mask and reads are of two networks: a connection is kept if any of its channels is read."
-            )
-        return made
+        return cls(stored.config, mask, stored.scope, stored.reads)  # type: ignore[arg-type]
 
     @classmethod
     def from_json(cls, text: bytes | str, source: str | Path = "this JSON") -> "Architecture":
@@ -318,9 +325,15 @@ def find_architecture(path: str | Path) -> Path:
     return file if file.suffix == ".json" or exists(file) else file.with_name(file.name + ".json")
 
 
-def _places(config: DenseNetConfig) -> list[tuple[int, int]]:
+def _places(blocks: tuple[int, ...]) -> list[tuple[int, int]]:
     """(block, dst) of every destination, layers then output."""
-    return [(block, dst) for block, layers in enumerate(config.blocks) for dst in range(1, layers + 2)]
+    return [(block, dst) for block, layers in enumerate(blocks) for dst in range(1, layers + 2)]
+
+
+def _kept(counts: Reads, topology: Topology) -> list[bool]:
+    """The mask that follows from what destinations read."""
+    reads = dict(zip(_places(topology.blocks), counts, strict=True))
+    return [reads[block, dst][src] > 0 for block, dst, src in topology.connections.tolist()]
 
 
 def _check_config(config: object) -> None:
@@ -329,7 +342,7 @@ def _check_config(config: object) -> None:
 
 
 def _checked_reads(config: DenseNetConfig, reads: Any) -> Reads:
-    counts: Reads = check(reads, tuple[tuple[Channels, ...], ...], "reads")
+    counts: Reads = check(reads, CheckedReads, "reads")
     most = config.source_widths
     is_fine = tuple(map(len, counts)) == tuple(map(len, most)) and all(
         all(count <= width for count, width in zip(read, widths, strict=True)) and read[-1] > 0
@@ -350,7 +363,7 @@ class ArchitectureRecord:
     scope: ScopeName
     mask: Annotated[str, Field(pattern="^[01]*$", max_length=MAX_CONNECTIONS)]  # a 0 or 1 for each skip connection
     config: DenseNetConfig
-    reads: tuple[tuple[Channels, ...], ...] | None = None  # see `Architecture`
+    reads: CheckedReads | None = None  # see `Architecture`
 
 
 ARCHITECTURE = Format("ads-gym architecture", 1, "architecture", ArchitectureRecord)

@@ -25,7 +25,7 @@ from ads_gym.nets.residual import elimination_order, kept_within
 from ads_gym.topology import Topology
 
 
-class Narrowed(Maker):
+class WithFewer(Maker):
     """Networks whose layers have fewer channels."""
 
     def choices(self, limit: float) -> Iterator[Choice]:
@@ -59,4 +59,4 @@ def uniform(config: DenseNetConfig, macs: int) -> DenseNetConfig:
 
 
 if __name__ == "__main__":
-    compare(Narrowed, parser(__doc__, "fashion-mnist-bc", [0.8, 0.65, 0.5, 0.35]).parse_args(), "channels")
+    compare(WithFewer, parser(__doc__, "fashion-mnist-bc", [0.8, 0.65, 0.5, 0.35]).parse_args(), "channels")

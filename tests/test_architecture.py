@@ -14,7 +14,7 @@ def test_geometry_by_hand():
     first, last = CONFIG.geometry
     assert first == (3, 6, 9, 10, 7)  # (6 + 3 * 4) * 0.5 = 9; 20x14 halved by the stem
     assert last == (2, 9, 7, 5, 3)
-    assert [CONFIG.source_channels(1, src) for src in range(3)] == [9, 4, 4]
+    assert CONFIG.source_widths[4:] == ((9,), (9, 4), (9, 4, 4)) and CONFIG.node_widths == ((6, 4, 4, 4), (9, 4, 4))
     assert DenseNetConfig((2,), stem="conv7-pool", image_shape=(3, 65, 64)).geometry[0][3:] == (17, 16)
 
 
@@ -52,6 +52,7 @@ def test_whole_nodes_are_read_as_the_mask_says():
     assert architecture.node_widths == ((6, 4, 4, 4), (9, 4, 4))
     assert architecture.reads is None
     assert Architecture.reading(CONFIG, architecture.channels).mask.tolist() == architecture.mask.tolist()
+    assert Architecture.reading(CONFIG, CONFIG.source_widths) == architecture.dense  # all channels are whole nodes
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,8 @@ def test_channels_that_cannot_be_read_are_told(reads):
 
 
 def test_a_mask_and_channels_of_two_networks_are_told():
+    with pytest.raises(InvalidValue, match="of two networks"):
+        Architecture(CONFIG, np.ones(4, bool), reads=READS)
     text = Architecture.reading(CONFIG, READS).to_json()
     with pytest.raises(DamagedFile, match="of two networks"):
         Architecture.from_json(text.replace('"1010"', '"1011"'))

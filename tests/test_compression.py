@@ -15,6 +15,7 @@ from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import architecture_cost, dense_cost, relative_macs
 from ads_gym.nets.latency import Latency, Spread
+from ads_gym.runs.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import read_record
 from ads_gym.tasks import Task
 
@@ -113,6 +114,15 @@ def test_a_search_and_a_limit_on_latency_are_one_too_many():
     given = (model_of_torchvision(), IMAGES)
     with pytest.raises(InvalidValue, match="give evaluations or max_latency"):
         sparsify(*given, **FEW | {"evaluations": 3}, max_latency=0.9)
+
+
+def test_a_search_that_cannot_meet_the_limit_is_told(digits, tmp_path, capsys):
+    model, (images, _), _ = digits
+    made = sparsify(model, images[:80], max_macs=0.3, evaluations=3, distil=0, run=tmp_path / "run")
+    assert made.relative_macs <= 0.3 and not (tmp_path / "run" / "search").exists()
+    told = "dropping connections alone cannot meet the limit"
+    assert "no search" in capsys.readouterr().err and told in str(made)
+    assert any(told in note for note in sparsify_page(tmp_path / "run").notes)
 
 
 def test_a_search_behind_bottlenecks_where_hardly_anything_is_to_be_saved():

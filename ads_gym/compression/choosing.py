@@ -78,22 +78,31 @@ def choose(subject: Subject, settings: Settings, agent: Any, folder: Path | None
         return made.within(macs)
 
     limit, latency = _limit(subject, settings, within)
-    supernet = _searchable(made, limit, ready, settings) if settings.evaluations else None
+    eliminated = within(limit)
+    supernet = _searchable(made, limit, subject, ready, settings) if settings.evaluations else None
     if supernet is None:
-        return Choice(within(limit), channels, latency)
+        if settings.evaluations:
+            lines.say("no search: with connections alone, the limit cannot be met")
+        return Choice(eliminated, channels, latency)
     found = _search(supernet, subject, limit, settings, agent, folder, lines.shown)
     searched = Architecture(supernet.config, found.mask)
-    return _better(within(limit), searched, found, ready, settings)._replace(channels=channels)
+    scores = [measure(_repaired(each, ready, settings), subject.valid, CHUNK) for each in (eliminated, searched)]
+    if scores[0].loss <= scores[1].loss:
+        return Choice(eliminated, channels, latency, found.compared)
+    beside = Compared("channels", architecture_cost(eliminated)[0], scores[0].accuracy)
+    return Choice(searched, channels, latency, (beside, *found.compared))
 
 
-def _searchable(made: ChannelOrders, limit: int, subject: Subject, settings: Settings) -> DenseNet | None:
+def _searchable(
+    made: ChannelOrders, limit: int, subject: Subject, ready: Subject, settings: Settings
+) -> DenseNet | None:
     """The network of which a search drops connections; None, where that cannot meet the limit.
 
     Behind bottlenecks it is narrower already, for connections are not where the work is.
     """
     config = made.supernet.config
-    if not config.bottleneck:
-        return made.supernet if CostTable(config).least_macs <= limit else None
+    if not config.bottleneck:  # as it was given: a search that goes on knows it again
+        return subject.supernet if CostTable(config).least_macs <= limit else None
     most = limit + int(SEARCHED * (dense_cost(config)[0] - limit))
     if most < least_macs(config, subject.multiple, reads=False):
         return None
@@ -101,7 +110,7 @@ def _searchable(made: ChannelOrders, limit: int, subject: Subject, settings: Set
     if CostTable(wider.config).least_macs > limit:
         return None
     supernet = uninitialised(lambda device: DenseNet(wider.config, device)).to(subject.calibration.device)
-    supernet.load_state_dict(_repaired(wider, subject, settings).state_dict())
+    supernet.load_state_dict(_repaired(wider, ready, settings).state_dict())
     return supernet.eval()
 
 
@@ -141,16 +150,6 @@ def _limit(subject: Subject, settings: Settings, within: Callable[[int], Archite
         else:
             most = middle
     return fits
-
-
-def _better(
-    eliminated: Architecture, searched: Architecture, found: Found, subject: Subject, settings: Settings
-) -> Choice:
-    """Of what elimination and what a search left, the one with less loss on the validation images, repaired."""
-    scores = [measure(_repaired(each, subject, settings), subject.valid, CHUNK) for each in (eliminated, searched)]
-    residual = Compared("residual", architecture_cost(eliminated)[0], scores[0].accuracy)
-    better = eliminated if scores[0].loss <= scores[1].loss else searched
-    return Choice(better, None, compared=(residual, *found.compared))
 
 
 def _repaired(architecture: Architecture, subject: Subject, settings: Settings) -> SparseDenseNet:

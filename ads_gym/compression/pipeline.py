@@ -102,6 +102,8 @@ class Compressed:
         if images.divided:
             reads = "; accuracy reads too high if the model was trained on them" if self.measured == "accuracy" else ""
             told.append(f"The {images.valid:,} validation images are a quarter of the given ones{reads}.")
+        if self.record.settings.evaluations and not self.record.compared:
+            told.append("There was no search: dropping connections alone cannot meet the limit.")
         return [*told, f"Weights were solved from {images.calibration:,} other images."]
 
 
@@ -189,7 +191,9 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
             architecture, taken = chosen.architecture, time.perf_counter() - began
             known = chosen._asdict() | {"architecture": architecture.to_record(), "choosing_seconds": taken}
             steps.note(**known)
-        network = _make(architecture, subject.reordered(steps.record.channels), steps, lines)
+        with steps.naming():
+            ready = subject.reordered(steps.record.channels)
+        network = _make(architecture, ready, steps, lines)
         _read_test(network, subject, steps)
         if steps.record.ended is None:
             steps.note(ended=now())

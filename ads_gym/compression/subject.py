@@ -17,7 +17,7 @@ from ads_gym.nets.scoring import check_images
 from ads_gym.runs.sparsify_record import Channels, Measured
 
 CALIBRATION = 3_000  # images from which weights are solved, at most
-LARGE = 64  # pixels; of larger images fewer are taken, and no masks are evaluated unless that is asked for
+LARGE = 64  # pixels; of larger images fewer are taken, and on a CPU they are not distilled unless that is asked for
 LARGE_CALIBRATION = 128
 MULTIPLE = 8  # channels: so many a GPU, or a vector of a CPU, takes at once
 CHUNK = 64  # images in one forward pass
@@ -43,12 +43,12 @@ class Subject:
 
     @property
     def is_large(self) -> bool:
-        """Whether images are so large that fewer are taken, and searching and distilling are not done by default."""
+        """Whether images are so large that fewer are taken, and distilling on a CPU is not done by default."""
         return is_large(tuple(self.calibration.shape[2:]))
 
     @property
     def multiple(self) -> int:
-        """Of which the numbers of channels in layers are."""
+        """So many channels go together."""
         return MULTIPLE if self.is_large else 1
 
 

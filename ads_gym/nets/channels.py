@@ -2,8 +2,8 @@
 
 A skip connection is a coarse thing to drop: a layer that can do without most of what another one gives may need some
 channels of it. So each layer, transition and the classifier reads as many channels of each node before it as it needs.
-Behind a bottleneck, half of the work is in the 3x3 convolutions and the 4k channels that they read; those of them that
-go make a layer narrower.
+Behind a bottleneck, most of the work goes with the 4k channels between the two convolutions of a layer; those of them
+that go make it narrower.
 
 Channels go by backward elimination (`ads_gym.nets.elimination`): those first whose loss the others make up for, for the
 MACs that are saved. Then the network is repaired (`ads_gym.nets.repair`). Any order of a node's channels, and of those
@@ -12,10 +12,10 @@ many are kept (H. Cai et al., "Once-for-All", ICLR 2020, sorts channels for that
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, chain, islice, pairwise
+from itertools import accumulate, chain, islice
 from typing import Annotated, NamedTuple, cast
 
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_GROWTH, MAX_MACS
-from ads_gym.nets.cost import architecture_cost, dense_cost, destinations
+from ads_gym.nets.cost import Destination, architecture_cost, dense_cost, destinations
 from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input
 from ads_gym.nets.elimination import Elimination, merged
 from ads_gym.nets.repair import LayerProgress, Solvable
@@ -37,6 +37,7 @@ from ads_gym.torch_state import isolated
 
 Permutation = tuple[Annotated[int, Field(ge=0)], ...]  # where each channel was
 PUT_BACK = 256  # groups of channels of which it is tried whether they fit again
+KEPT_BYTES = 1 << 30  # that eliminations of one block may take together; those of larger ones are made twice
 
 
 class Group(NamedTuple):
@@ -59,7 +60,9 @@ class ChannelOrders:
 
     @checked
     def within(self, max_macs: Annotated[int, Field(ge=0, le=MAX_MACS)], *, reads: bool = True) -> Architecture:
-        """Return the architecture with as many channels as a limit on MACs allows.
+        """Return the architecture that is left when channels go until the network is within a limit on MACs.
+
+        Those that went last are put back as far as they fit.
 
         Args:
             max_macs: for one image.
@@ -159,94 +162,125 @@ def order_channels(
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear) and not name.endswith("conv0")
     }
-    orders = _Orders(config, sensitivities(supernet, images, labels, seed=seed), multiple, seed)
+    rises = sensitivities(supernet, images, labels, seed=seed)
+    orders = _Orders(config, rises, multiple, None if progress is None else lambda done: progress(done, len(modules)))
 
-    def eliminate(name: str, module: Solvable, inputs: tuple[Tensor]) -> None:
-        orders.add(name, module, inputs[0])
-        if progress is not None:
-            progress(orders.done, len(modules))
+    def eliminate(number: int, name: str, module: Solvable, inputs: tuple[Tensor]) -> None:
+        orders.add(name, partial(Elimination, module, inputs[0], seed + number), module.weight[0].numel())
 
-    for name, module in modules.items():
-        module.register_forward_pre_hook(partial(eliminate, name))
+    for number, (name, module) in enumerate(modules.items()):
+        module.register_forward_pre_hook(partial(eliminate, number, name))
     with isolated(images.device):
         calibrate(network, images)
+        if orders.is_missing:
+            calibrate(network, images)
     nodes, bottlenecks = tuple(orders.nodes), tuple(orders.bottlenecks)
-    return ChannelOrders(
-        reordered(supernet, nodes, bottlenecks), tuple(orders.reads), tuple(orders.between), nodes, bottlenecks
-    )
+    reads = tuple(orders.reads[number] for number in range(len(orders.reads)))
+    return ChannelOrders(reordered(supernet, nodes, bottlenecks), reads, tuple(orders.between), nodes, bottlenecks)
 
 
 class _Orders:
     """Orders channels, a convolution after the other; those that are read, when a block has been gone through.
 
-    First each destination eliminates channels as it likes. How long it keeps each, mean over all that read it, is the
-    order of a node's channels. Then it eliminates once more, and of each node those first that come last.
+    First each destination eliminates channels as it likes. How long it keeps each, summed over all that read it, is the
+    order of a node's channels. Then it eliminates once more, and of each node those first that come last. A block whose
+    eliminations take too much memory to be kept does that when the network is gone through once more.
     """
 
-    def __init__(self, config: DenseNetConfig, rises: dict[str, Tensor], multiple: int, seed: int) -> None:
-        self.done = 0  # convolutions
-        self.reads: list[tuple[Group, ...]] = []
+    def __init__(
+        self,
+        config: DenseNetConfig,
+        rises: dict[str, Tensor],
+        multiple: int,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.reads: dict[int, tuple[Group, ...]] = {}  # by destination
         self.between: list[tuple[Group, ...]] = []
         self.nodes: list[tuple[Permutation, ...]] = []
         self.bottlenecks: list[Permutation] = []
-        self._config, self._rises, self._multiple, self._seed = config, rises, multiple, seed
+        self._config, self._rises, self._multiple, self._progress = config, rises, multiple, progress
         self._destinations = list(zip(destinations(config), config.source_widths, strict=True))
-        self._block: list[Elimination] = []  # of the block's destinations so far
+        self._at = 0  # destination that comes next
+        self._kept: dict[int, Elimination] = {}  # of this block's destinations, as long as there is room for them
+        self._bytes = 0  # that all of them take
+        self._ranks = torch.empty(0)  # of the block's channels
 
-    def add(self, name: str, module: Solvable, inputs: Tensor) -> None:
-        """Go on with a convolution, or the classifier, and what it reads."""
-        elimination = Elimination(module, inputs, self._seed + self.done, self._rises[name])
-        self.done += 1
+    @property
+    def is_missing(self) -> bool:
+        """Whether the network has to be gone through once more."""
+        return len(self.reads) < len(self._destinations)
+
+    def add(self, name: str, make: Callable[[Tensor], Elimination], unknowns: int) -> None:
+        """Go on with a convolution, or the classifier.
+
+        Args:
+            name: of it.
+            make: makes its elimination, of its outputs' sensitivity.
+            unknowns: weights of one output.
+        """
+        is_again = len(self.nodes) == len(self._config.blocks)  # the network is gone through once more
         if name.endswith(".conv2"):
-            self._add_bottleneck(elimination, inputs.shape[1])
+            if not is_again:
+                self._add_bottleneck(make(self._rises[name]))
             return
-        self._block.append(elimination)
-        if not self._destinations[len(self.reads) + len(self._block) - 1][0].is_layer:
-            self._end_block()
+        number, self._at = self._at, (self._at + 1) % len(self._destinations)
+        reader, widths = self._destinations[number]
+        if is_again:
+            if number not in self.reads:
+                self._eliminate(number, make(self._rises[name]))
+            return
+        if len(widths) == 1:
+            last = sum(self._config.node_widths[reader.block])
+            self._kept, self._bytes, self._ranks = {}, 0, torch.zeros(last, dtype=torch.float64, device="cpu")
+        elimination = make(self._rises[name])
+        channels = reader.channels
+        free = elimination.order([[channel] for channel in range(channels)], dict.fromkeys(range(channels), 1.0))
+        for place, each in enumerate(free):
+            self._ranks[each.part] += place / channels
+        self._bytes += 8 * unknowns**2
+        self._kept = {} if self._bytes > KEPT_BYTES else self._kept | {number: elimination}
+        if not reader.is_layer:
+            parts = torch.split(self._ranks, list(self._config.node_widths[reader.block]))
+            orders = [part.argsort(descending=True, stable=True).tolist() for part in parts]
+            self.nodes.append(tuple(map(tuple, orders)))
+            for destination, kept in self._kept.items():
+                self._eliminate(destination, kept)
+            self._kept = {}
 
-    def _add_bottleneck(self, elimination: Elimination, channels: int) -> None:
-        reader, _ = self._destinations[len(self.reads) + len(self._block) - 1]
+    def _add_bottleneck(self, elimination: Elimination) -> None:
+        reader, _ = self._destinations[self._at - 1]
+        channels = self._config.bottleneck_channels[reader.block][len(self._destinations[self._at - 1][1]) - 1]
         saving = (reader.channels + 9 * self._config.growth) * reader.pixels  # what computes a channel, and reads it
         order = list(
-            elimination.order([[channel] for channel in range(channels)], dict.fromkeys(range(channels), saving))
+            elimination.order([[channel] for channel in range(channels)], dict.fromkeys(range(channels), float(saving)))
         )
         self.bottlenecks.append(tuple(each.part for each in reversed(order)))
         sizes = _sizes(channels, self._multiple)[::-1]
         prices = iter(each.price for each in order)
         groups = [Group(0, size, sum(islice(prices, size)) / size) for size in sizes]
         self.between.append(tuple(groups[:-1]))
+        self._advance()
 
-    def _end_block(self) -> None:
-        widths = [*self._destinations[len(self.reads) + len(self._block) - 1][1]]
-        starts = list(accumulate(widths, initial=0))
-        ranks = torch.zeros(starts[-1], dtype=torch.float64, device="cpu")
-        for number, elimination in enumerate(self._block, start=1):
-            channels = starts[number]
-            free = elimination.order([[channel] for channel in range(channels)], dict.fromkeys(range(channels), 1.0))
-            for place, each in enumerate(free):
-                ranks[each.part] += place / channels
-        nodes = [ranks[start:end].argsort(descending=True, stable=True) for start, end in pairwise(starts)]
-        self.nodes.append(tuple(tuple(order.tolist()) for order in nodes))
-        found = [
-            tuple(
-                self._groups(
-                    elimination,
-                    [(start + order).tolist() for start, order in zip(starts, nodes[:number], strict=False)],
-                )
-            )
-            for number, elimination in enumerate(self._block, start=1)
-        ]
-        self.reads += found
-        self._block = []
+    def _eliminate(self, number: int, elimination: Elimination) -> None:
+        """What a destination can do without, now that the order of its nodes' channels is known."""
+        reader, widths = self._destinations[number]
+        starts = accumulate(widths, initial=0)
+        orders = zip(starts, self.nodes[reader.block], widths, strict=False)
+        channels = [[start + channel for channel in order] for start, order, _ in orders]
+        self.reads[number] = tuple(self._groups(reader, elimination, channels))
+        self._advance()
 
-    def _groups(self, elimination: Elimination, channels: list[list[int]]) -> Iterator[Group]:
+    def _advance(self) -> None:
+        if self._progress is not None:
+            self._progress(len(self.reads) + len(self.between))
+
+    def _groups(self, reader: Destination, elimination: Elimination, channels: list[list[int]]) -> Iterator[Group]:
         """What a destination can do without, as it goes; of the last node it keeps a group.
 
         Args:
-            elimination: of it.
+            reader, elimination: of it.
             channels: of each node that it reads, those that are needed most first.
         """
-        reader, _ = self._destinations[len(self.reads) + len(channels) - 1]
         parts: list[list[int]] = []
         nodes: list[int] = []
         after: dict[int, int] = {}
@@ -284,12 +318,10 @@ def reordered(
         InvalidValue: no order of its channels.
     """
     network, config = copy.deepcopy(supernet), supernet.config
-    expected = [config.source_widths[end - 1] for end in accumulate(layers + 1 for layers in config.blocks)]
-    between = [width for block in config.bottleneck_channels for width in block if width]
-    found = [*chain.from_iterable(nodes), *bottlenecks]
-    if [sorted(order) for order in found] != [
-        list(range(width)) for width in [*chain.from_iterable(expected), *between]
-    ]:
+    widths = [width for block in config.bottleneck_channels for width in block if width]
+    are_nodes = [[len(order) for order in block] for block in nodes] == [list(block) for block in config.node_widths]
+    are_orders = all(sorted(order) == list(range(len(order))) for order in (*chain.from_iterable(nodes), *bottlenecks))
+    if not are_nodes or not are_orders or [len(order) for order in bottlenecks] != widths:
         raise InvalidValue("channels should be orders, each of all channels of a node, and of a bottleneck.")
     device = supernet.classifier.weight.device
     of_bottlenecks = (torch.tensor(order, device=device) for order in bottlenecks)
@@ -298,7 +330,7 @@ def reordered(
         if isinstance(child, nn.Sequential):
             block += 1
             orders = [torch.tensor(order, device=device) for order in nodes[block]]
-            starts = list(accumulate(expected[block], initial=0))
+            starts = list(accumulate(config.node_widths[block], initial=0))
             if block == 0:
                 _give(network.features.get_submodule("conv0"), orders[0])
                 if hasattr(network.features, "norm0"):

@@ -1,7 +1,8 @@
 """The cost of an architecture in closed form: multiply-adds (MACs) and parameters. numpy only.
 
-1 multiply-add = 1; convolutions and the linear classifier count, BatchNorm, ReLU and pooling do not. Widths of outputs
-are always the supernet's, so both numbers are a constant plus a sum over the kept skip connections.
+1 multiply-add = 1; convolutions and the linear classifier count, BatchNorm, ReLU and pooling do not. Where whole
+nodes are read, widths of outputs are always the supernet's, and both numbers are a constant plus a sum over the kept
+skip connections (`CostTable`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -133,8 +134,7 @@ def destinations(config: DenseNetConfig) -> Iterator[Destination]:
 
 def dense_cost(config: DenseNetConfig) -> tuple[int, int]:
     """(MACs, parameters) of the dense network, in closed form: nothing of its size is allocated."""
-    nodes = [(block.in_channels, *[config.growth] * block.layers) for block in config.geometry]
-    return cost_of(config, config.source_widths, nodes)
+    return cost_of(config, config.source_widths, config.node_widths)
 
 
 def cost_of(config: DenseNetConfig, reads: Sequence[Sequence[int]], nodes: Sequence[Sequence[int]]) -> tuple[int, int]:
@@ -155,9 +155,8 @@ def cost_of(config: DenseNetConfig, reads: Sequence[Sequence[int]], nodes: Seque
     parameters += 2 * channels if is_pooled else 0
     given, between = _outputs(config, nodes), chain.from_iterable((*each, 0) for each in config.bottleneck_channels)
     for reader, read, outputs, width in zip(destinations(config), reads, given, between, strict=True):
-        weights = (
-            width or (9 if reader.is_layer else 1) * outputs
-        )  # of the first convolution, for each channel it reads
+        # Of the first convolution, for each channel that it reads:
+        weights = width or (9 if reader.is_layer else 1) * outputs
         second = 9 * width * outputs  # of the 3x3 behind a bottleneck
         macs += (sum(read) * weights + second) * reader.pixels
         parameters += sum(read) * (weights + 2) + second + 2 * width  # and of BatchNorms

@@ -5,7 +5,7 @@ Shapes: n images, c channels, h x w pixels, E skip connections.
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Literal, TypeVar, cast
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from ads_gym.architecture import Architecture, DenseNetConfig, Stem
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import check_memory
-from ads_gym.nets.cost import FLOAT32, architecture_cost, map_bytes
+from ads_gym.nets.cost import FLOAT32, cost_of, map_bytes
 from ads_gym.records import checked
 from ads_gym.topology import BoolArray, Scope, Topology
 from ads_gym.torch_state import check_process
@@ -94,7 +94,7 @@ class DenseNet(nn.Module):
     def __init__(self, config: DenseNetConfig, device: Device = "cpu") -> None:
         super().__init__()
         self.config = config
-        self.features, self.classifier = modules(Architecture(config, Topology(config.blocks).dense()), device)
+        self.features, self.classifier = modules(config, config.source_widths, config.node_widths, device)
 
     def forward(self, images: Tensor, mask: BoolArray | None = None, scope: Scope = Scope.LAYERS) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w].
@@ -132,26 +132,27 @@ class DenseNet(nn.Module):
 
 
 @torch.inference_mode(False)  # weights made in inference mode could never be trained
-def modules(architecture: Architecture, device: str = "cpu") -> tuple[nn.Sequential, nn.Linear]:
-    """Features and classifier of an architecture, initialised, with torchvision's names.
+def modules(
+    config: DenseNetConfig, reads: Sequence[Sequence[int]], nodes: Sequence[Sequence[int]], device: str = "cpu"
+) -> tuple[nn.Sequential, nn.Linear]:
+    """Features and classifier of a network, initialised, with torchvision's names.
 
     Args:
-        architecture: of the network.
+        config, reads, nodes: see `cost_of`.
         device: see `DenseNet`.
 
     Raises:
         InvalidValue: a network that needs more memory than is allowed, see `limits.allow_large`.
     """
-    config, nodes = architecture.config, architecture.node_widths
-    check_memory("this network", FLOAT32 * architecture_cost(architecture)[1] + map_bytes(config))
-    reads, options = iter(map(sum, architecture.channels)), _options(device)
+    check_memory("this network", FLOAT32 * cost_of(config, reads, nodes)[1] + map_bytes(config))
+    read, options = iter(map(sum, reads)), _options(device)
     features = nn.Sequential(stem(config, nodes[0][0], device))
     for index, (widths, between) in enumerate(zip(nodes, config.bottleneck_channels, strict=True), start=1):
         dense_block = nn.Sequential()
         for number, (growth, bottleneck) in enumerate(zip(widths[1:], between, strict=True), start=1):
-            dense_block.add_module(f"denselayer{number}", Layer(next(reads), growth, bottleneck, device))
+            dense_block.add_module(f"denselayer{number}", Layer(next(read), growth, bottleneck, device))
         features.add_module(f"denseblock{index}", dense_block)
-        last = next(reads)
+        last = next(read)
         if index < len(nodes):
             features.add_module(f"transition{index}", Transition(last, nodes[index][0], device))
     features.add_module("norm5", nn.BatchNorm2d(last, **options))

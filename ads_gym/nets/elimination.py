@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ads_gym.errors import InvalidValue
+from ads_gym.limits import check_memory
 from ads_gym.nets.least_squares import RIDGE, add_square
 from ads_gym.nets.repair import ROWS_PER_UNKNOWN, Solvable, draw_positions, patches
 
+MATRICES = 4  # float64, of a layer's unknowns: a Gram matrix, its inverse, factors
 CHUNK_ROWS = 4_096  # that are gathered, and added to a Gram matrix, at once
 
 
@@ -42,6 +44,7 @@ class Elimination:
 
     def __init__(self, module: Solvable, inputs: Tensor, seed: int, sensitivity: Tensor) -> None:
         weight = module.weight.detach().double()
+        check_memory("eliminating what a layer reads", MATRICES * 8 * weight[0].numel() ** 2)
         gram, rows = _centred_gram(module, inputs, seed)
         self._weights = weight.flatten(1).T * sensitivity.double().sqrt()  # [i, o]
         gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) or 1.0)

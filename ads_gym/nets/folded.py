@@ -102,7 +102,7 @@ def _modules(network: SparseDenseNet) -> list[list[nn.Module]]:
 
 
 def _centers(network: SparseDenseNet, blocks: list[list[nn.Module]]) -> list[list[Tensor]]:
-    """For each node of each block, float64 [channels]: its mean, as its next reader's BatchNorm has it.
+    """For each node of each block, float64 [channels]: its mean, as the BatchNorm of the first that reads it has it.
 
     Args:
         network: not changed.

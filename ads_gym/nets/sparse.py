@@ -52,13 +52,13 @@ class Reader:
 
 
 class SparseDenseNet(nn.Module):
-    """A DenseNet in which a dropped connection has no weights and costs no computation.
+    """A DenseNet in which what is not read has no weights and costs no computation.
 
     Its parameters have the supernet's names; their input channels are those that are read, in order. It reads
     images float [n, c, h, w] scaled to [-1, 1] (pixel / 127.5 - 1) and returns logits [n, classes].
 
     Args:
-        architecture: which connections it has. Weights are initialised at random; `build_sparse` inherits them.
+        architecture: what its layers read. Weights are initialised at random; `build_sparse` inherits them.
         device: "cpu", whatever torch's default device, or "meta": shapes without weights.
     """
 
@@ -67,7 +67,8 @@ class SparseDenseNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.readers = readers_of(architecture)
-        self.features, self.classifier = modules(architecture, device)
+        nodes = architecture.node_widths
+        self.features, self.classifier = modules(architecture.config, architecture.channels, nodes, device)
         self.widest = _widest(architecture)  # values in the widest map of one image
 
     def forward(self, images: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def calibrate(network: nn.Module, images: Tensor) -> nn.Module:
 
 @checked
 def save(network: SparseDenseNet, path: str | Path) -> tuple[Path, Path]:
-    """Write `path`.json (config and mask) and `path`.safetensors (weights), both or none.
+    """Write `path`.json (its architecture) and `path`.safetensors (weights), both or none.
 
     Args:
         network: a sparse network.
@@ -188,12 +189,13 @@ def readers_of(architecture: Architecture) -> list[Reader]:
 
 
 def _widest(architecture: Architecture) -> int:
-    """The largest product of channels and pixels of any input of a destination, or inside a bottleneck layer."""
+    """Most values of any map of one image: of a node, of what a destination reads, or inside a bottleneck layer."""
     config = architecture.config
     pixels = [block.height * block.width for block in config.geometry for _ in range(block.layers + 1)]
     between = [width for layers in config.bottleneck_channels for width in (*layers, 0)]
     read = map(sum, architecture.channels)
-    return max(max(widths) * size for *widths, size in zip(read, between, pixels, strict=True))
+    nodes = (width for widths in architecture.node_widths for width in widths)
+    return max(max(widths) * size for *widths, size in zip(read, between, nodes, pixels, strict=True))
 
 
 def _kept(network: SparseDenseNet) -> Iterator[tuple[str, Tensor]]:

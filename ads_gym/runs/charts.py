@@ -152,6 +152,7 @@ MARKS: dict[Role, Callable[[float, float], str]] = {
     Role.EVALUATED: _dot,
     Role.RANDOM: _polygon((0, -3.5), (3.2, 2.5), (-3.2, 2.5)),
     Role.RESIDUAL: lambda x, y: f"M{x - 2.5:g} {y - 2.5:g}l5 5m0 -5l-5 5",
+    Role.CHANNELS: lambda x, y: f"M{x - 2.5:g} {y:g}h5m-2.5 -2.5v5",
     Role.CHAIN: _polygon((0, 5.5), (5, -4), (-5, -4)),
     Role.DENSE: _polygon((-4.5, -4.5), (4.5, -4.5), (4.5, 4.5), (-4.5, 4.5)),
     Role.CHOSEN: _polygon((0, -7), (5.5, 0), (0, 7), (-5.5, 0)),

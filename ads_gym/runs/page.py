@@ -39,6 +39,7 @@ class Role(StrEnum):
     EVALUATED = "evaluated"  # by the search
     RANDOM = "random"
     RESIDUAL = "residual"  # along the order of elimination by residuals
+    CHANNELS = "channels"  # that elimination leaves
     CHAIN = "chain"
     DENSE = "dense"
     CHOSEN = "chosen"

@@ -1,7 +1,7 @@
 """What the steps of a `sparsify` leave: in its run folder, so that the same call goes on; or in memory only."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,12 @@ class Steps:
     def architecture(self) -> Architecture | None:
         """What was chosen."""
         chosen = self.record.architecture
-        return None if chosen is None else Architecture.from_record(chosen)
+        with self.naming():
+            return None if chosen is None else Architecture.from_record(chosen)
+
+    def naming(self) -> AbstractContextManager[None]:
+        """Errors of values in the record name its file."""
+        return nullcontext() if self.folder is None else files.naming(self.folder / FILE, RECORD.what)
 
 
 @contextmanager

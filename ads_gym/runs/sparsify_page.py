@@ -33,7 +33,7 @@ def sparsify_page(run: Path) -> Page:
     with files.naming(folder / FILE, "record of a sparsification"):
         architecture = Architecture.from_record(record.architecture)
         costs = [architecture_cost(each) for each in (architecture.dense, architecture)]
-    if architecture.config.full != record.config:
+    if not architecture.config.fits_in(record.config):
         raise DamagedFile(f"{folder / FILE} names two networks: {architecture.config} and {record.config}.")
     sizes, rows = file_sizes(folder / f"{BEST}.json", architecture), _searched(folder, architecture)
     return Page(
@@ -77,7 +77,7 @@ def _points(record: SparsifyRecord, rows: Sequence[Row]) -> Iterator[Points]:
     macs = max(1, dense.macs)
     if rows:
         yield Points(Role.EVALUATED, [(row.metrics.macs / macs, row.metrics.accuracy) for row in rows], "repaired")
-    for role in (Role.RANDOM, Role.RESIDUAL):
+    for role in (Role.RANDOM, Role.CHANNELS):
         if places := [(each.macs / macs, each.accuracy) for each in record.compared if each.role == role]:
             yield Points(role, places, "repaired")
     yield Points(Role.DENSE, [(1.0, dense.valid.accuracy)])
@@ -88,6 +88,8 @@ def _points(record: SparsifyRecord, rows: Sequence[Row]) -> Iterator[Points]:
 
 def _notes(record: SparsifyRecord) -> Iterator[str]:
     images, test = record.images, record.test
+    if record.settings.evaluations and not record.compared:
+        yield "There was no search: dropping connections alone cannot meet the limit."
     yield f"Weights were solved from {images.calibration:,} images, and networks scored on {images.valid:,} others."
     if images.divided:
         yield "The latter are a quarter of the images given; accuracy reads too high if the model was trained on them."

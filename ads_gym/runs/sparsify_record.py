@@ -17,15 +17,17 @@ Measured = Literal["accuracy", "agreement"]  # with the labels, or with the dens
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 
 
-Order = tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
+Order = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(fail_fast=True)]
 
 
 @record
 class Channels:
     """In which order a network has its channels, those that are needed most first: where each of them was."""
 
-    nodes: tuple[tuple[Order, ...], ...]  # of each block: of its input and of each layer
-    bottlenecks: tuple[Order, ...]  # of each layer with a bottleneck
+    nodes: Annotated[
+        tuple[Annotated[tuple[Order, ...], Field(fail_fast=True)], ...], Field(fail_fast=True)
+    ]  # of each block: of its input and of each layer
+    bottlenecks: Annotated[tuple[Order, ...], Field(fail_fast=True)]  # of each layer with a bottleneck
 
 
 @record
@@ -90,9 +92,9 @@ class OnTest:
 
 @record
 class Compared:
-    """A network that was not taken, repaired, beside which the result is shown."""
+    """A network that was not taken, repaired, beside which the result of a search is shown."""
 
-    role: Literal["random", "residual"]
+    role: Literal["random", "channels"]  # connections, or what elimination of channels left
     macs: Count  # for one image
     accuracy: Share  # or agreement, on the validation images
 
@@ -124,7 +126,7 @@ class SparsifyRecord:
         return next((each for each in self.stages if each.name == name), None)
 
 
-RECORD = Format("ads-gym sparsify", 1, "record of a sparsification", SparsifyRecord)
+RECORD = Format("ads-gym sparsify", 2, "record of a sparsification", SparsifyRecord)
 
 
 @checked

@@ -65,7 +65,7 @@ def told(values: list[float]) -> str:
     return f"{mean} ({stats.t.ppf(0.975, len(values) - 1) * stats.sem(values):.2f})" if len(values) > 1 else mean
 
 
-LEAST_LOSS = "least loss"  # of those that are not random: what `sparsify` would take
+LEAST_LOSS = "least loss"  # of those that are not random
 
 
 def chosen(rows: list[Row]) -> list[Row]:

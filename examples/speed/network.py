@@ -58,7 +58,8 @@ class Plain(nn.Module):
 
     def __init__(self, network: SparseDenseNet) -> None:
         super().__init__()
-        self.features, self.classifier, self.sources = network.features, network.classifier, network.sources
+        self.features, self.classifier = network.features, network.classifier
+        self.sources = [reader.sources for reader in network.readers]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w]."""

@@ -127,6 +127,20 @@ def test_what_a_destination_reads_goes_in_the_order_of_brute_force(multiple):
         assert [len(each) for each in left] == [0] * number + [min(multiple, [3, 2, 2][number])]
 
 
+@pytest.mark.parametrize("kept", [0, 20_000])
+@pytest.mark.parametrize("config", [KINDS[0], BN_SIZE], ids=["plain", "bottlenecks"])
+def test_eliminations_that_are_made_twice_give_the_same_orders(config, kept, monkeypatch):
+    supernet, images = trained_looking(config), images_of(config)
+    made = order_channels(supernet, images)
+    monkeypatch.setattr("ads_gym.nets.channels.KEPT_BYTES", kept)
+    told = []
+    again = order_channels(supernet, images, progress=lambda done, of: told.append((done, of)))
+    modules = len(made.reads) + len(made.between)
+    assert told == [(done, modules) for done in range(1, modules + 1)]
+    assert (again.reads, again.between, again.nodes) == (made.reads, made.between, made.nodes)
+    assert again.bottlenecks == made.bottlenecks
+
+
 def test_how_long_readers_keep_a_channel_is_its_place():
     """A channel that every reader needs comes first: the others of its node are made to give nothing."""
     supernet = trained_looking(KINDS[0])
@@ -353,7 +367,8 @@ def test_bad_input():
         with pytest.raises(InvalidValue, match=r"two images|\[n, 2, h, w\]"):
             order_channels(supernet, wrong)
     made = order_channels(supernet, images_of(BN_SIZE))
-    for nodes, bottlenecks in ((made.nodes[1:], made.bottlenecks), (made.nodes, made.bottlenecks[1:]), ((), ())):
+    flat = (tuple(chain.from_iterable(made.nodes)),)
+    for nodes, bottlenecks in ((made.nodes[1:], made.bottlenecks), (made.nodes, made.bottlenecks[1:]), (flat, ())):
         with pytest.raises(InvalidValue, match="channels should be orders"):
             reordered(supernet, nodes, bottlenecks)
     for widths in ((8, 8, 8, 8), (8, 8, 8, 8, 9), (8, 8, 8, 8, 0)):

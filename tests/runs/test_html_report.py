@@ -592,14 +592,14 @@ def test_a_search_for_a_sparsification_is_shown_beside_random_masks(tmp_path, bo
     points = {(each.role, each.weights): each.places for each in sparsify_page(run).points}
     rows = read_rows(run / "search")
     assert len(points[Role.EVALUATED, "repaired"]) == len(sparsify_page(run).curve.objectives) == len(rows) == 5
-    assert {len(points[role, "repaired"]) for role in (Role.RESIDUAL, Role.CHOSEN)} == {1}
+    assert len(points[Role.CHOSEN, "repaired"]) == 1
     of_random = [macs for macs, _ in points[Role.RANDOM, "repaired"]]
     assert len(of_random) == RANDOM_MASKS and 0.6 < min(of_random) <= max(of_random) <= 0.8
-    # What elimination leaves is what `evaluations=0` takes, and what is taken is no worse.
-    (residual,) = points[Role.RESIDUAL, "repaired"]
+    # What elimination leaves is what `evaluations=0` takes; it is the result, or shown beside it.
     alone = ads_gym.sparsify(model, images, labels, evaluations=0, **options)
-    assert residual[0] == alone.relative_macs
-    assert made.record.compared[0].accuracy == pytest.approx(residual[1])
+    shown = points.get((Role.CHANNELS, "repaired"), points[Role.CHOSEN, "repaired"])
+    assert shown == [(alone.relative_macs, alone.stages[-1].valid.accuracy)]
+    assert (made.architecture == alone.architecture) == ((Role.CHANNELS, "repaired") not in points)
     shutil.rmtree(run / "search")
     left = {each.role for each in sparsify_page(run).points}
-    assert left == {Role.RANDOM, Role.RESIDUAL, Role.DENSE, Role.CHOSEN} and sparsify_page(run).curve is None
+    assert left - {Role.CHANNELS} == {Role.RANDOM, Role.DENSE, Role.CHOSEN} and sparsify_page(run).curve is None
