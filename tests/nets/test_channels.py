@@ -232,7 +232,7 @@ def test_repaired_it_reads_digits_and_beats_dropping_connections(bottleneck):
         inherited = measure(calibrate(build_sparse(architecture, full), images), valid)
         assert scores[name].loss < inherited.loss
     assert scores["channels"].loss < scores["mask"].loss
-    assert scores["channels"].accuracy > measure(supernet, valid).accuracy - 0.03
+    assert scores["channels"].accuracy > measure(supernet, valid).accuracy - (0.06 if bottleneck else 0.03)
 
 
 def zeroed(supernet, config):
