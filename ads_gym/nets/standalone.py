@@ -209,7 +209,7 @@ def program(network: SparseDenseNet) -> str:
     return _PROGRAM.substitute(
         numbers | outputs,
         head=Template(_HEAD).substitute(numbers, text=text),
-        sources=tables_head + "".join(_row(list if has_reads else _nodes, table) for table in tables),
+        sources=tables_head + "".join(_row(_counts if has_reads else _nodes, table) for table in tables),
         widths=_widths([[layer[0].out_channels for layer in part] for part in convolutions]) if has_widths else "",
         layer=layer,
         block=block,
@@ -259,6 +259,13 @@ def _nodes(sources: tuple[int, ...]) -> str:
     return f"[{', '.join(parts)}]"
 
 
+def _counts(counts: tuple[int, ...]) -> str:
+    """(16, 32, 32, 32, 32) as "[16, *[32] * 4]"."""
+    runs = [(count, len(list(run))) for count, run in groupby(counts)]
+    parts = [f"*[{count}] * {times}" if times >= _RUN else ", ".join([str(count)] * times) for count, times in runs]
+    return f"[{', '.join(parts)}]"
+
+
 def _row(text: Callable[[tuple[int, ...]], object], destinations: list[tuple[int, ...]]) -> str:
     """What a block's destinations read, in lines as long as they may be; only an item longer than a line is divided."""
     items = [str(text(each)) for each in destinations]
@@ -270,5 +277,5 @@ def _row(text: Callable[[tuple[int, ...]], object], destinations: list[tuple[int
 def _widths(blocks: list[list[int]]) -> str:
     """The table of bottlenecks: `[128] * 6` where all layers of a block have the same."""
     rows = ", ".join(f"[{block[0]}] * {len(block)}" if len({*block}) == 1 else str(block) for block in blocks)
-    text = f"WIDTHS = [{rows}]  # channels between the two convolutions of each layer"
-    return textwrap.fill(text, _LINE, subsequent_indent=10 * " ") + "\n"
+    filled = textwrap.fill(f"WIDTHS = [{rows}]", _LINE, subsequent_indent=10 * " ")
+    return f"# Channels between the two convolutions of each layer.\n{filled}\n"

@@ -1,6 +1,7 @@
 """Exports are read again by what they are for: onnxruntime, torch.export, and a Python that has nothing but torch."""
 
 import copy
+import dataclasses
 import importlib
 import os
 import runpy
@@ -118,6 +119,22 @@ def test_long_tables_are_wrapped_and_runs_are_ranges():
         ]
         assert len(text.splitlines()) < 120 and max(map(len, text.splitlines())) <= 120
     assert "[*range(25)]" in text
+
+
+def test_long_tables_of_channels_are_wrapped():
+    full = DenseNetConfig((6, 12, 24, 16), 32, 64, "conv7-pool", True, 0.5, (3, 224, 224), 1000)
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(full, widths=tuple(8 * rng.integers(1, 17, 58)))
+    reads = tuple(
+        tuple(width if rng.random() < 0.7 else 8 * int(rng.integers(1, 4)) for width in widths)
+        for widths in config.source_widths
+    )
+    text = standalone.program(SparseDenseNet(Architecture.reading(config, reads), "meta"))
+    found = {}
+    exec(compile(text, "program", "exec"), found)
+    assert tuple(tuple(counts) for block in found["READS"] for counts in block) == reads
+    assert [width for block in found["WIDTHS"] for width in block] == list(config.widths)
+    assert len(text.splitlines()) <= 140 and max(map(len, text.splitlines())) <= 120
 
 
 def test_a_program_needs_nothing_but_torch(tmp_path):
