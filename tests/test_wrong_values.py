@@ -361,7 +361,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     ),
     "spread": lambda: call(spread, evaluator(), 1, 0, None),
     "retrain": lambda: call(retrain, "run", epochs=1, seeds=1, inherit=False, device="cpu", data_root=None, watch=None),
-    "write_report": lambda: call(write_report, "run", "report.html", latency=False, device="cpu"),
+    "write_report": lambda: call(write_report, "run", "report.html", latency=False, device="cpu", progress=False),
     "fit": lambda: call(fit, network(), images(), RECIPE, None, None),
     "repair": lambda: call(repair, sparse(), network(), IMAGES, ridge=1e-3, rows_per_unknown=2, seed=0),
     "Distillation": lambda: call(Distillation, 1, 4, 1e-3, 1, False, 0),
@@ -403,7 +403,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     "measure": lambda: call(measure, network(), images(), 10),
     "score_logits": lambda: call(score_logits, torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)),
     "measure_latency": lambda: call(
-        measure_latency, Architecture(CONFIG, MASK), 1, folded=True, device="cpu", repeats=1
+        measure_latency, Architecture(CONFIG, MASK), 1, folded=True, device="cpu", repeats=1, max_seconds=1.0
     ),
     "measure_throughput": lambda: call(measure_throughput, network(), images(6), images(6), "cpu", 1, 1),
     "time_evaluator": lambda: call(time_evaluator, evaluator(), 12, 1, 1),

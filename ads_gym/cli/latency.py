@@ -33,13 +33,16 @@ def latency(
 
     from ads_gym.architecture import Architecture, find_architecture
     from ads_gym.nets.latency import measure_latency
+    from ads_gym.runs.step_lines import StepLines
     from ads_gym.tables import print_table
 
     architecture = Architecture.read(find_architecture(file))
-    measured = [
-        measure_latency(architecture, images, folded=fold, device=device, repeats=repeats)
-        for images in batch or (1, 64)
-    ]
+    lines, measured = StepLines(shown=True), []
+    for images in batch or (1, 64):
+        with lines.long(f"timing batches of {images}", "repeats") as step:
+            measured.append(
+                measure_latency(architecture, images, folded=fold, device=device, repeats=repeats, progress=step.update)
+            )
     first, console = measured[0], Console()
     folded = "BatchNorm folded" if fold else "not folded"
     print(f"{first.device}, CPU threads: {first.threads}, float32, {folded}, {repeats} repeats in turn")

@@ -14,8 +14,7 @@ many are kept (H. Cai et al., "Once-for-All", ICLR 2020, sorts channels for that
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, cycle, islice
 from typing import Annotated, NamedTuple, cast
 
 import torch
@@ -26,14 +25,11 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_GROWTH, MAX_MACS
 from ads_gym.nets.cost import Destination, architecture_cost, dense_cost, destinations
-from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input
-from ads_gym.nets.elimination import Elimination, merged
-from ads_gym.nets.repair import LayerProgress, Solvable
-from ads_gym.nets.sensitivity import sensitivities
-from ads_gym.nets.sparse import build_sparse, calibrate
+from ads_gym.nets.densenet import DenseNet, Layer, Transition
+from ads_gym.nets.elimination import Elimination, Eliminations, merged
+from ads_gym.nets.repair import LayerProgress
 from ads_gym.records import Seed, checked
 from ads_gym.topology import Topology
-from ads_gym.torch_state import isolated
 
 Permutation = tuple[Annotated[int, Field(ge=0)], ...]  # where each channel was
 PUT_BACK = 256  # groups of channels of which it is tried whether they fit again
@@ -152,28 +148,11 @@ def order_channels(
     Raises:
         InvalidValue: images that the network does not read.
     """
-    config = supernet.config
-    check_input(images, config)
-    if len(images) < 2 or not torch.isfinite(images).all():
-        raise InvalidValue(f"residuals need at least two images of finite numbers, got {len(images)}.")
-    network = build_sparse(Architecture(config, Topology(config.blocks).dense()), supernet)
-    modules = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and not name.endswith("conv0")
-    }
-    rises = sensitivities(supernet, images, labels, seed=seed)
-    orders = _Orders(config, rises, multiple, None if progress is None else lambda done: progress(done, len(modules)))
-
-    def eliminate(number: int, name: str, module: Solvable, inputs: tuple[Tensor]) -> None:
-        orders.add(name, partial(Elimination, module, inputs[0], seed + number), module.weight[0].numel())
-
-    for number, (name, module) in enumerate(modules.items()):
-        module.register_forward_pre_hook(partial(eliminate, number, name))
-    with isolated(images.device):
-        calibrate(network, images)
-        if orders.is_missing:
-            calibrate(network, images)
+    eliminations = Eliminations(supernet, images, labels, seed=seed)
+    orders = _Orders(supernet.config, multiple, seed, progress)
+    eliminations.visit(orders.take)
+    if orders.is_missing:
+        eliminations.visit(orders.take)
     nodes, bottlenecks = tuple(orders.nodes), tuple(orders.bottlenecks)
     reads = tuple(orders.reads[number] for number in range(len(orders.reads)))
     return ChannelOrders(reordered(supernet, nodes, bottlenecks), reads, tuple(orders.between), nodes, bottlenecks)
@@ -187,20 +166,19 @@ class _Orders:
     eliminations take too much memory to be kept does that when the network is gone through once more.
     """
 
-    def __init__(
-        self,
-        config: DenseNetConfig,
-        rises: dict[str, Tensor],
-        multiple: int,
-        progress: Callable[[int], None] | None,
-    ) -> None:
+    def __init__(self, config: DenseNetConfig, multiple: int, seed: int, progress: LayerProgress | None) -> None:
         self.reads: dict[int, tuple[Group, ...]] = {}  # by destination
         self.between: list[tuple[Group, ...]] = []
         self.nodes: list[tuple[Permutation, ...]] = []
         self.bottlenecks: list[Permutation] = []
-        self._config, self._rises, self._multiple, self._progress = config, rises, multiple, progress
+        self._config, self._multiple, self._progress = config, multiple, progress
         self._destinations = list(zip(destinations(config), config.source_widths, strict=True))
-        self._at = 0  # destination that comes next
+        self._modules = len(self._destinations) + sum(
+            width > 0 for each in config.bottleneck_channels for width in each
+        )
+        self._seeds = cycle(range(seed, seed + self._modules))
+        self._numbers = cycle(range(len(self._destinations)))
+        self._number = 0  # of the destination that came last
         self._kept: dict[int, Elimination] = {}  # of this block's destinations, as long as there is room for them
         self._bytes = 0  # that all of them take
         self._ranks = torch.empty(0)  # of the block's channels
@@ -210,34 +188,29 @@ class _Orders:
         """Whether the network has to be gone through once more."""
         return len(self.reads) < len(self._destinations)
 
-    def add(self, name: str, make: Callable[[Tensor], Elimination], unknowns: int) -> None:
-        """Go on with a convolution, or the classifier.
-
-        Args:
-            name: of it.
-            make: makes its elimination, of its outputs' sensitivity.
-            unknowns: weights of one output.
-        """
+    def take(self, name: str, make: Callable[[int], Elimination]) -> None:
+        """Go on with a convolution, or the classifier: see `Eliminations.visit`."""
         is_again = len(self.nodes) == len(self._config.blocks)  # the network is gone through once more
+        seed = next(self._seeds)
         if name.endswith(".conv2"):
             if not is_again:
-                self._add_bottleneck(make(self._rises[name]))
+                self._add_bottleneck(make(seed))
             return
-        number, self._at = self._at, (self._at + 1) % len(self._destinations)
+        number = self._number = next(self._numbers)
         reader, widths = self._destinations[number]
         if is_again:
             if number not in self.reads:
-                self._eliminate(number, make(self._rises[name]))
+                self._eliminate(number, make(seed))
             return
         if len(widths) == 1:
             last = sum(self._config.node_widths[reader.block])
             self._kept, self._bytes, self._ranks = {}, 0, torch.zeros(last, dtype=torch.float64, device="cpu")
-        elimination = make(self._rises[name])
+        elimination = make(seed)
         channels = reader.channels
         free = elimination.order([[channel] for channel in range(channels)], dict.fromkeys(range(channels), 1.0))
         for place, each in enumerate(free):
             self._ranks[each.part] += place / channels
-        self._bytes += 8 * unknowns**2
+        self._bytes += elimination.nbytes
         self._kept = {} if self._bytes > KEPT_BYTES else self._kept | {number: elimination}
         if not reader.is_layer:
             parts = torch.split(self._ranks, list(self._config.node_widths[reader.block]))
@@ -248,8 +221,8 @@ class _Orders:
             self._kept = {}
 
     def _add_bottleneck(self, elimination: Elimination) -> None:
-        reader, _ = self._destinations[self._at - 1]
-        channels = self._config.bottleneck_channels[reader.block][len(self._destinations[self._at - 1][1]) - 1]
+        reader, widths = self._destinations[self._number]
+        channels = self._config.bottleneck_channels[reader.block][len(widths) - 1]
         saving = (reader.channels + 9 * self._config.growth) * reader.pixels  # what computes a channel, and reads it
         order = list(
             elimination.order([[channel] for channel in range(channels)], dict.fromkeys(range(channels), float(saving)))
@@ -272,7 +245,7 @@ class _Orders:
 
     def _advance(self) -> None:
         if self._progress is not None:
-            self._progress(len(self.reads) + len(self.between))
+            self._progress(len(self.reads) + len(self.between), self._modules)
 
     def _groups(self, reader: Destination, elimination: Elimination, channels: list[list[int]]) -> Iterator[Group]:
         """What a destination can do without, as it goes; of the last node it keeps a group.

@@ -1,7 +1,8 @@
 """Measure the latency of a sparse network and of the dense network of its config."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,7 +22,8 @@ from ads_gym.nets.scoring import infer
 from ads_gym.nets.sparse import SparseDenseNet
 from ads_gym.records import checked
 
-WARM_UP = 3  # untimed calls: they choose algorithms and allocate memory
+WARM_UP = 3  # untimed calls of each: they choose algorithms and allocate memory
+FEWEST = 5  # repeats, however long they take
 MAX_IMAGES, MAX_REPEATS = 4_096, 10_000
 
 
@@ -48,7 +50,7 @@ class Latency:
     folded: bool  # both networks, or neither
     device: str  # "cpu", or the GPU's name
     threads: int  # that one convolution may use on the CPU
-    repeats: int
+    repeats: int  # that there were
     relative_macs: float  # of the sparse network
     dense: Spread  # seconds for a batch
     sparse: Spread
@@ -76,6 +78,8 @@ def measure_latency(
     folded: bool = True,
     device: str = "cpu",
     repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = 30,
+    max_seconds: Annotated[float, Field(gt=0)] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Latency:
     """Measure the time of a batch through the sparse network of `architecture` and the dense one of its config.
 
@@ -87,6 +91,9 @@ def measure_latency(
         folded: fold both networks, else take both as they are, in eval mode.
         device: "cpu", "cuda", "cuda:N" or "auto".
         repeats: timed calls of each, 1 to 10,000, after three untimed ones.
+        max_seconds: after which there are no more repeats (nor untimed calls), but five if so many are asked for;
+            None: all of them.
+        progress: called after each repeat with those done and their number.
 
     Raises:
         InvalidValue: a number out of range, no such kind of device, or not enough memory for the batch.
@@ -100,7 +107,8 @@ def measure_latency(
         generator = torch.Generator(where).manual_seed(0)
         shape = batch, *architecture.config.image_shape
         images = torch.rand(shape, generator=generator, device=where, dtype=torch.float32) * 2 - 1
-        seconds = _time_in_turn([fold(each) if folded else each for each in networks], images, repeats)
+        ready = [fold(each) if folded else each for each in networks]
+        seconds = _time_in_turn(ready, images, repeats, math.inf if max_seconds is None else max_seconds, progress)
     except RuntimeError as error:
         is_known = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error) or "overflow" in str(error)
         if not is_known:  # torch has an error class of its own only for a GPU
@@ -114,7 +122,7 @@ def measure_latency(
         folded=folded,
         device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         threads=torch.get_num_threads(),
-        repeats=repeats,
+        repeats=len(seconds),
         relative_macs=relative_macs(architecture),
         dense=Spread.of(seconds[:, 0]),
         sparse=Spread.of(seconds[:, 1]),
@@ -124,19 +132,38 @@ def measure_latency(
 
 
 @torch.inference_mode()
-def _time_in_turn(networks: Sequence[nn.Module], images: Tensor, repeats: int) -> NDArray[np.float64]:
+def _time_in_turn(
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    repeats: int,
+    max_seconds: float,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[np.float64]:
     """float64 [repeats, networks]: seconds of each call."""
+    began = time.perf_counter()
 
     def wait() -> None:  # a CUDA call returns before its work is done
         if images.is_cuda:
             torch.cuda.synchronize(images.device)
 
-    seconds = np.empty((WARM_UP + repeats, len(networks)))
-    for repeat in range(len(seconds)):
-        for index, network in enumerate(networks):
-            wait()
-            start = time.perf_counter()
-            infer(network, images)
-            wait()
-            seconds[repeat, index] = time.perf_counter() - start
-    return seconds[WARM_UP:]
+    def timed(network: nn.Module) -> float:
+        wait()
+        start = time.perf_counter()
+        infer(network, images)
+        wait()
+        return time.perf_counter() - start
+
+    def is_late() -> bool:
+        return time.perf_counter() - began > max_seconds
+
+    for _ in range(WARM_UP):
+        for network in networks:
+            timed(network)
+        if is_late():
+            break
+    seconds: list[list[float]] = []
+    while len(seconds) < repeats and (len(seconds) < FEWEST or not is_late()):
+        seconds.append([timed(network) for network in networks])
+        if progress is not None:
+            progress(len(seconds), repeats)
+    return np.array(seconds)

@@ -5,26 +5,18 @@ drops, again and again, the connection for which its destination's squared error
 with it (`ads_gym.nets.sensitivity`), grows least for each MAC that is saved.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import cast
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ads_gym.architecture import Architecture
-from ads_gym.errors import InvalidValue
-from ads_gym.nets.cost import CostTable
-from ads_gym.nets.densenet import DenseNet, Layer, Transition, check_input
-from ads_gym.nets.elimination import Dropped, Elimination, merged
-from ads_gym.nets.repair import LayerProgress, Solvable
-from ads_gym.nets.sensitivity import sensitivities
-from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
+from ads_gym.nets.cost import CostTable, destinations
+from ads_gym.nets.densenet import DenseNet
+from ads_gym.nets.elimination import Dropped, Elimination, Eliminations, merged
+from ads_gym.nets.repair import LayerProgress
 from ads_gym.records import Seed, checked
-from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName, Topology
-from ads_gym.torch_state import isolated
+from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName
 
 
 @checked
@@ -48,37 +40,27 @@ def elimination_order(
     Raises:
         InvalidValue: images that the network does not read.
     """
-    config = supernet.config
-    check_input(images, config)
-    if len(images) < 2 or not torch.isfinite(images).all():
-        raise InvalidValue(f"residuals need at least two images of finite numbers, got {len(images)}.")
-    topology = Topology(config.blocks, scope)
-    network = build_sparse(Architecture(config, topology.dense(), scope), supernet)
-    macs = CostTable(config, scope).connection_macs
-    rises = sensitivities(supernet, images, seed=seed)
-    numbers = {tuple(connection): number for number, connection in enumerate(topology.connections.tolist())}
-    queues: list[list[Dropped]] = []
+    config, cost = supernet.config, CostTable(supernet.config, scope)
+    numbers = {tuple(connection): number for number, connection in enumerate(cost.topology.connections.tolist())}
+    readers = list(zip(destinations(config), config.source_widths, strict=True))
+    coming, queues = iter(enumerate(readers, start=1)), list[list[Dropped]]()
 
-    destinations = list(zip(_destinations(network), config.source_widths, strict=True))
-    names = {module: name for name, module in network.named_modules()}
-
-    def eliminate(
-        number: int, place: tuple[int, int], widths: tuple[int, ...], module: Solvable, inputs: tuple[Tensor]
-    ) -> None:
+    def take(name: str, make: Callable[[int], Elimination]) -> None:
+        if name.endswith(".conv2"):  # reads no other layer
+            return
+        number, (reader, widths) = next(coming)
+        place = reader.block, len(widths)
         skips = {src: numbers[*place, src] for src in range(len(widths)) if (*place, src) in numbers}
         if skips:
-            elimination = Elimination(module, inputs[0], seed + len(queues), rises[names[module]])
             starts = list(accumulate(widths, initial=0))
             parts = [range(start, start + width) for start, width in zip(starts, widths, strict=False)]
-            order = elimination.order(parts, {src: float(macs[number]) for src, number in skips.items()})
+            savings = {src: float(cost.connection_macs[skip]) for src, skip in skips.items()}
+            order = make(seed + len(queues)).order(parts, savings)
             queues.append([each._replace(part=skips[each.part]) for each in order])
         if progress is not None:
-            progress(number, len(destinations))
+            progress(number, len(readers))
 
-    for number, ((module, place), widths) in enumerate(destinations, start=1):
-        module.register_forward_pre_hook(partial(eliminate, number, place, widths))
-    with isolated(images.device):
-        calibrate(network, images)
+    Eliminations(supernet, images, seed=seed).visit(take)
     return [each for _, each in merged(queues)]
 
 
@@ -98,17 +80,3 @@ def kept_within(order: Sequence[Dropped], macs: IntArray, room: int) -> BoolArra
     for connection in reversed(numbers):
         mask[connection] |= int(mask @ macs) + int(macs[connection]) <= room
     return mask
-
-
-def _destinations(network: SparseDenseNet) -> list[tuple[Solvable, tuple[int, int]]]:
-    """Of each destination in order: what reads its sources, and (block, dst)."""
-    found: list[tuple[Solvable, tuple[int, int]]] = []
-    block = last = 0
-    for child in network.features.children():
-        if isinstance(child, nn.Sequential):
-            found += [(cast(Layer, layer).conv1, (block, dst)) for dst, layer in enumerate(child, start=1)]
-            last = len(child) + 1
-        elif isinstance(child, Transition):
-            found.append((child.conv, (block, last)))
-            block += 1
-    return [*found, (network.classifier, (block, last))]

@@ -14,17 +14,26 @@ from ads_gym.runs.page import Page, Role, Stage
 from ads_gym.runs.search_page import date, search_page
 from ads_gym.runs.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import FILE
+from ads_gym.runs.step_lines import StepLines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 NAME = "report.html"
 BATCHES = 1, 64  # images, for latency
+SECONDS = 20.0  # for each of them; somewhat more where a call takes long
 _SPACES = "\n" + charts.THIN_SPACE  # which do not count as printable
 
 
 @checked
-def write_report(run: str | Path, out: str | Path | None = None, *, latency: bool = True, device: str = "auto") -> Path:
+def write_report(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    latency: bool = True,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
     """Write the report of a finished search, or of a finished `sparsify`.
 
     Args:
@@ -32,6 +41,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, latency: boo
         out: the file; None: report.html in the folder.
         latency: whether to measure how long a batch takes on this machine.
         device: on which: "auto", "cpu", "cuda".
+        progress: whether to show on stderr how far that has come.
 
     Returns:
         The full path of the file.
@@ -48,12 +58,12 @@ def write_report(run: str | Path, out: str | Path | None = None, *, latency: boo
         files.check_no_link(target)
     page = (sparsify_page if files.exists(folder / FILE) else search_page)(Path(run))
     if latency and page.sparse.file_bytes is not None:
-        page = with_latency(page, device)
+        page = with_latency(page, device, progress=progress)
     files.write_file(target, render(page))
     return target
 
 
-def with_latency(page: Page, device: str = "auto", batches: Sequence[int] = BATCHES) -> Page:
+def with_latency(page: Page, device: str = "auto", batches: Sequence[int] = BATCHES, *, progress: bool = False) -> Page:
     """Return the page with what a batch takes on this machine, in the dense and in the sparse network.
 
     Raises:
@@ -61,8 +71,13 @@ def with_latency(page: Page, device: str = "auto", batches: Sequence[int] = BATC
     """
     from ads_gym.nets.latency import measure_latency
 
-    measured = tuple(measure_latency(page.architecture, batch, device=device) for batch in batches)
-    return replace(page, latency=measured, machine=_machine())
+    lines, measured = StepLines(progress), []
+    for batch in batches:
+        with lines.long(f"timing batches of {batch}", "repeats") as step:
+            measured.append(
+                measure_latency(page.architecture, batch, device=device, max_seconds=SECONDS, progress=step.update)
+            )
+    return replace(page, latency=tuple(measured), machine=_machine())
 
 
 def _machine() -> str:

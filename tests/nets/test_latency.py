@@ -37,6 +37,16 @@ def test_dense_and_sparse_take_turns_after_a_warm_up(folded, kind, monkeypatch):
     assert measured.ratio.median > 1.2
 
 
+def test_time_is_limited_to_five_repeats_and_more(monkeypatch):
+    told, calls, forward = [], [], FoldedDenseNet.forward
+    monkeypatch.setattr(FoldedDenseNet, "forward", lambda self, images: calls.append(self) or forward(self, images))
+    measured = measure_latency(CHAIN, 1, max_seconds=1e-9, progress=lambda *counts: told.append(counts))
+    assert measured.repeats == latency.FEWEST == len(told) and told[0] == (1, 30)
+    assert len(calls) == 2 * (1 + latency.FEWEST)
+    assert measure_latency(CHAIN, 1, repeats=2, max_seconds=1e-9).repeats == 2
+    assert measure_latency(CHAIN, 1, repeats=9, max_seconds=600).repeats == 9
+
+
 def test_a_spread_is_median_and_percentiles():
     assert Spread.of(np.arange(101.0)) == Spread(50.0, 10.0, 90.0)
 
