@@ -106,7 +106,7 @@ def test_layers_may_have_different_widths(tmp_path):
     assert torch.equal(read_again(made, images_of(network, 2)), network(images_of(network, 2)))
 
 
-def test_long_tables_are_wrapped_and_runs_are_ranges():
+def test_long_tables_are_wrapped_and_runs_are_products():
     config = DenseNetConfig((6, 12, 24, 16), 32, 64, "conv7-pool", True, 0.5, (3, 224, 224), 1000)
     size = Topology(config.blocks).size
     for mask in (np.random.default_rng(0).random(size) < 0.5, np.ones(size, bool)):
@@ -114,11 +114,9 @@ def test_long_tables_are_wrapped_and_runs_are_ranges():
         text = standalone.program(network)
         found = {}
         exec(compile(text.split("class Layer")[0], "tables", "exec"), found)
-        assert [tuple(reads) for block in found["SOURCES"] for reads in block] == [
-            tuple(reader.sources) for reader in network.readers
-        ]
+        assert tuple(tuple(counts) for block in found["READS"] for counts in block) == network.architecture.channels
         assert len(text.splitlines()) < 120 and max(map(len, text.splitlines())) <= 120
-    assert "[*range(25)]" in text
+    assert "[256, *[32] * 24]" in text
 
 
 def test_long_tables_of_channels_are_wrapped():
