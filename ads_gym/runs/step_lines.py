@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ads_gym.runs.progress import SECONDS_BETWEEN_LINES, duration
 
+TELLING = 0.05  # share of a step after which the time that is left can be told
+
 
 class StepLines:
     """Lines about steps.
@@ -63,8 +65,9 @@ class LongStep:
     def update(self, done: int, total: int, loss: float | None = None) -> None:
         """Show that `done` of `total` are done; a loss where there is one."""
         now = time.perf_counter()
-        left = duration((now - self._began) / done * (total - done))
-        told = f"{done}/{total} {self._what}" + ("" if loss is None else f"  loss {loss:.4f}") + f"  {left} left"
+        told = f"{done}/{total} {self._what}" + ("" if loss is None else f"  loss {loss:.4f}")
+        if done >= TELLING * total:
+            told += f"  {duration((now - self._began) / done * (total - done))} left"
         self._bar.update(self._task, completed=done, total=total, told=told, refresh=True)
         if self._prints and now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
