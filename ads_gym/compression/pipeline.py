@@ -50,6 +50,7 @@ from ads_gym.runs.sparsify_record import (
     StageName,
 )
 from ads_gym.runs.step_lines import StepLines
+from ads_gym.torch_state import give_memory_back
 
 BATCH = Distillation().batch_size
 
@@ -188,6 +189,7 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         if architecture is None:
             began = time.perf_counter()
             chosen = choose(subject, settings, agent, folder, lines)
+            give_memory_back()
             architecture, taken = chosen.architecture, time.perf_counter() - began
             known = chosen._asdict() | {"architecture": architecture.to_record(), "choosing_seconds": taken}
             steps.note(**known)

@@ -78,17 +78,18 @@ class SparseDenseNet(nn.Module):
             InvalidValue: other images than the network reads.
         """
         check_channels(images, self.architecture.config.image_shape[0])
-        readers = iter(self.readers)
-        nodes, x = [], images
+        readers, x = iter(self.readers), images
         for child in self.features:
-            if isinstance(child, nn.Sequential):  # a dense block
-                nodes = [x]
-                for layer in child:
-                    nodes.append(layer(next(readers)(nodes)))
-                x = next(readers)(nodes)
-            else:
-                x = child(x)
+            x = _through_block(child, x, readers) if isinstance(child, nn.Sequential) else child(x)
         return cast(Tensor, self.classifier(read_out(x)))
+
+
+def _through_block(layers: nn.Sequential, x: Tensor, readers: Iterator[Reader]) -> Tensor:
+    """What the output of a dense block reads; its nodes are not held any longer then."""
+    nodes = [x]
+    for layer in layers:
+        nodes.append(layer(next(readers)(nodes)))
+    return next(readers)(nodes)
 
 
 @checked

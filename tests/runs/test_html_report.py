@@ -512,6 +512,7 @@ PAPER = "getComputedStyle(document.documentElement).backgroundColor"
 SMALL = "Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
 OUTSIDE = """[...document.querySelectorAll('svg text')].filter(t => {
   const box = t.getBoundingClientRect(); return box.right > innerWidth || box.left < 0 }).length"""
+CUT = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 4).length"  # tables
 OVERLAPS = """[...document.querySelectorAll('svg')].filter(s => ['x', 'y'].some(side => {
   const boxes = [...s.querySelectorAll(`text.${side}:not(.label)`)].map(t => t.getBoundingClientRect());
   return boxes.some((a, i) => boxes.some((b, j) => i < j && a.left < b.right && b.left < a.right
@@ -525,12 +526,13 @@ def test_a_browser_shows_it(place, browser, run, width, scheme):
     page = search_page(Path(run))
     file = place / "page.html"
     file.write_text(render(replace(page, latency=latencies(), machine="a machine")), encoding="utf-8")
-    opened = browser.open(file, WIDTHS, PAPER, SMALL, OUTSIDE, OVERLAPS, width=width, scheme=scheme)
+    opened = browser.open(file, WIDTHS, PAPER, SMALL, OUTSIDE, OVERLAPS, CUT, width=width, scheme=scheme)
     assert opened.requests == [file.as_uri()] and not opened.errors
-    (content, window), paper, small, outside, overlaps = opened.values
+    (content, window), paper, small, outside, overlaps, cut = opened.values
     assert content <= window == width
     assert paper == {"light": "rgb(253, 252, 249)", "dark": "rgb(21, 23, 26)"}[scheme]
     assert small >= 8 and not outside and not overlaps  # pixels, of a line of text
+    assert not cut or width < 390
 
 
 def test_a_browser_finds_what_is_wrong(place, browser):
