@@ -361,7 +361,9 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
     ),
     "spread": lambda: call(spread, evaluator(), 1, 0, None),
     "retrain": lambda: call(retrain, "run", epochs=1, seeds=1, inherit=False, device="cpu", data_root=None, watch=None),
-    "write_report": lambda: call(write_report, "run", "report.html", latency=False, device="cpu", progress=False),
+    "write_report": lambda: call(
+        write_report, "run", "report.html", latency=False, batches=(1,), device="cpu", progress=False
+    ),
     "fit": lambda: call(fit, network(), images(), RECIPE, None, None),
     "repair": lambda: call(repair, sparse(), network(), IMAGES, ridge=1e-3, rows_per_unknown=2, seed=0),
     "Distillation": lambda: call(Distillation, 1, 4, 1e-3, 1, False, 0),

@@ -115,7 +115,7 @@ def sparsify(  # noqa: PLR0913 - an option each
     print_table(_table(made.record), console)
     for line in made.notes():
         console.print(line, markup=False, soft_wrap=True)
-    console.print(f"network and sparsify.json  {made.folder}", markup=False, soft_wrap=True)
+    console.print(f"network, report.html and sparsify.json  {made.folder}", markup=False, soft_wrap=True)
 
 
 def _preprocessing(resize: int, crop: int, mean: str | None, std: str | None) -> "Preprocessing":

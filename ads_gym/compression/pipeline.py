@@ -23,7 +23,7 @@ from ads_gym.data.given import Transform
 from ads_gym.data.given_splits import digest_of, read_splits
 from ads_gym.devices import resolve_device
 from ads_gym.errors import InvalidValue
-from ads_gym.files import resolve
+from ads_gym.files import exists, resolve
 from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.distil import distil as distil_network
@@ -36,6 +36,8 @@ from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
 from ads_gym.records import Seed, checked, to_values
 from ads_gym.runs.code_digest import source_digest
 from ads_gym.runs.folder import circumstances, now
+from ads_gym.runs.html_report import NAME as REPORT
+from ads_gym.runs.html_report import write_report
 from ads_gym.runs.identity import code_parts
 from ads_gym.runs.progress import duration
 from ads_gym.runs.sparsify_folder import BEST, Steps, opened_steps
@@ -161,8 +163,8 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         transform: makes a model's input of uint8 images [n, c, h, w], as `weights.transforms()` of torchvision's.
         device: "auto", "cpu", "cuda".
         seed: of everything that is drawn.
-        run: a folder for the record (sparsify.json), the network (best.json, best.safetensors) and the search; None:
-            nothing is kept.
+        run: a folder for the record (sparsify.json), the network (best.json, best.safetensors), the search and a page
+            about all of it (report.html); None: nothing is kept.
         progress: whether to show progress on stderr.
 
     Raises:
@@ -199,7 +201,9 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         _read_test(network, subject, steps)
         if steps.record.ended is None:
             steps.note(ended=now())
-        return Compressed(network.cpu(), architecture, steps.record, folder)
+    if folder is not None and not exists(folder / REPORT):
+        write_report(folder, batches=(1,), device=where.type, progress=progress)
+    return Compressed(network.cpu(), architecture, steps.record, folder)
 
 
 def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder: Path | None) -> SparsifyRecord:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ads_gym import __version__, files
 from ads_gym.records import checked
@@ -31,6 +33,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     latency: bool = True,
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = BATCHES,
     device: str = "auto",
     progress: bool = True,
 ) -> Path:
@@ -39,7 +42,8 @@ def write_report(
     Args:
         run: its folder; nothing else in it is changed.
         out: the file; None: report.html in the folder.
-        latency: whether to measure how long a batch takes on this machine.
+        latency: whether to measure how long images take on this machine.
+        batches: so many of them at a time.
         device: on which: "auto", "cpu", "cuda".
         progress: whether to show on stderr how far that has come.
 
@@ -58,7 +62,7 @@ def write_report(
         files.check_no_link(target)
     page = (sparsify_page if files.exists(folder / FILE) else search_page)(Path(run))
     if latency and page.sparse.file_bytes is not None:
-        page = with_latency(page, device, progress=progress)
+        page = with_latency(page, device, batches, progress=progress)
     files.write_file(target, render(page))
     return target
 
