@@ -148,7 +148,12 @@ def same(a, b):
 def test_with_and_without_a_folder_the_result_is_the_same(tmp_path):
     plain, kept = sparsify(model(), IMAGES, **FEW), sparsify(model(), IMAGES, **FEW, run=tmp_path / "r")
     assert same(weights(plain), weights(kept)) and same(weights(kept), ads_gym.load(tmp_path / "r").state_dict())
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["best.json", "best.safetensors", "report.html", FILE]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        "best.json",
+        "best.safetensors",
+        "report.html",
+        FILE,
+    ]
     assert read_record(tmp_path / "r") == kept.record == read_record(tmp_path / "r" / FILE)
     shuffled = IMAGES[torch.randperm(len(IMAGES), generator=torch.Generator().manual_seed(1))]
     again = sparsify(model(), shuffled, **FEW, run=tmp_path / "r")
