@@ -61,7 +61,7 @@ def main() -> None:
     for task in args.tasks:
         costs = CostTable(task.config)
         for number in range(args.masks):
-            key = {"task": task.folder.name, "mask": number}
+            key = {"task": task.name, "mask": number}
             if not results.has(**key):
                 mask = costs.random_mask(np.random.default_rng(number), 0.5)
                 results.write(key | losses(task, mask, args))
