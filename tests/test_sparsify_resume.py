@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import ads_gym
+from ads_gym import Task
 from ads_gym.compression.pipeline import sparsify
+from ads_gym.data.splits import Split, network_input
 from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.nets.tensorfile import to_safetensors
-from ads_gym.runs.sparsify_record import FILE, read_record
+from ads_gym.runs.sparsify_record import FILE, RECORD, read_record
 
 densenet = pytest.importorskip("torchvision.models.densenet")
 
@@ -158,6 +161,25 @@ def test_with_and_without_a_folder_the_result_is_the_same(tmp_path):
     shuffled = IMAGES[torch.randperm(len(IMAGES), generator=torch.Generator().manual_seed(1))]
     again = sparsify(model(), shuffled, **FEW, run=tmp_path / "r")
     assert again.record == kept.record and same(weights(again), weights(kept))
+
+
+def test_distillation_that_makes_nothing_better_is_not_kept(tmp_path):
+    task = Task.load("digits")
+    supernet, images = task.supernet(), network_input(task.images(Split.VALID).images)
+    whole = FEW | {"max_macs": 1.0}  # nothing is dropped, so steps only lead away from what it predicts
+    expected = sparsify(supernet, images, **whole | {"distil": 0})
+    made = sparsify(supernet, images, **whole, run=tmp_path / "r")
+    assert [stage.name for stage in made.stages] == ["dense", "inherited", "repaired"]
+    assert made.record.rejected.name == "distilled" and made.record.rejected.valid.loss > made.stages[-1].valid.loss
+    assert same(weights(made), weights(expected)) and same(weights(made), ads_gym.load(tmp_path / "r").state_dict())
+    assert "3 steps of distillation did not lower the loss" in str(made)
+    assert "3 steps of distillation did not lower the loss" in (tmp_path / "r" / "report.html").read_text()
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"best.json", "best.safetensors", "report.html", FILE}
+    RECORD.write(tmp_path / "r" / FILE, replace(made.record, ended=None))  # as a kill at the end leaves it
+    (tmp_path / "r" / "best.safetensors").unlink()
+    again = sparsify(supernet, images, **whole, run=tmp_path / "r")
+    assert same(weights(again), weights(made)) and again.record.rejected == made.record.rejected
+    assert ads_gym.load(tmp_path / "r").architecture == made.architecture
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"nonsense"), None])

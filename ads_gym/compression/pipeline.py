@@ -4,6 +4,7 @@ Its steps, each of which goes on from what the one before left in the run folder
 `refine` (the stages "inherited", "repaired", "distilled"), then the test images, if there are any.
 """
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ class Compressed:
             told.append(f"The {images.valid:,} validation images are a quarter of the given ones{reads}.")
         if self.record.settings.evaluations and not self.record.compared:
             told.append("There was no search: dropping connections alone cannot meet the limit.")
+        if self.record.rejected is not None:
+            told.append(self.record.why_rejected)
         return [*told, f"Weights were solved from {images.calibration:,} other images."]
 
 
@@ -155,8 +158,9 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
             fewer MACs are kept if that takes it, and nothing is searched. None: none.
         evaluations: of a search, repaired networks; 0: there is none.
         agent: that searches: see `search`.
-        distil: steps of distillation from the dense network; 0: none. None: 1000, and 0 for images of more than 64
-            pixels on a CPU, where each step takes as long as many of a small network.
+        distil: steps of distillation from the dense network, which is kept if it lowers the loss on the validation
+            images; 0: none. None: 1000, and 0 for images of more than 64 pixels on a CPU, where each step takes as long
+            as many of a small network.
         valid: other images (and labels) on which networks are scored and chosen; None: a quarter of `images`.
         test: images (and labels) on which the dense and the final network are scored once, at the end.
         classes: which of the network's classes label 0 (the first class folder by name) is, and so on; None: the same.
@@ -276,9 +280,10 @@ def _measure_dense(subject: Subject, steps: Steps, lines: StepLines) -> None:
 
 
 def _make(architecture: Architecture, subject: Subject, steps: Steps, lines: StepLines) -> SparseDenseNet:
-    """The final network, from the last one that is there already."""
+    """The final network, from the last one that is there already: of the repaired and the distilled one the better."""
     settings = steps.record.settings
-    names = [name for name in STEPS if name != "distilled" or settings.distil]
+    distils = settings.distil and steps.record.rejected is None
+    names = [name for name in STEPS if name != "distilled" or distils]
     files = {name: name for name in names[:-1]} | {names[-1]: BEST}
     device = subject.calibration.device
     network, first = build_sparse(architecture, subject.supernet), 0
@@ -287,13 +292,19 @@ def _make(architecture: Architecture, subject: Subject, steps: Steps, lines: Ste
             network, first = kept.to(device), number + 1
     macs, parameters = architecture_cost(architecture)
     for name in names[first:]:
-        began = time.perf_counter()
+        before, began = copy.deepcopy(network) if name == "distilled" else network, time.perf_counter()
         STEPS[name](network, subject, settings, lines)
         seconds = time.perf_counter() - began
         stage = Stage(name, _scores(measure(network, subject.valid, CHUNK)), seconds, macs, parameters)
-        steps.add(stage, None if name == "inherited" else network, files[name])
         _say(stage, subject, lines)
-    if names[-1] != "repaired" and "repaired.json" in steps.record.files:
+        repaired = steps.record.stage("repaired")
+        if name == "distilled" and repaired is not None and stage.valid.loss >= repaired.valid.loss:
+            network = before
+            steps.reject(stage, network)
+            lines.say("no better: the repaired network is kept")
+        else:
+            steps.add(stage, None if name == "inherited" else network, files[name])
+    if settings.distil and "repaired.json" in steps.record.files:
         steps.forget("repaired")
     return network.eval()
 

@@ -45,11 +45,19 @@ class Steps:
             name: of the files.
         """
         stages = (*(each for each in self.record.stages if each.name != stage.name), stage)
+        self.note(stages=stages, files=self._saved(network, name))
+
+    def reject(self, stage: Stage, network: SparseDenseNet) -> None:
+        """Note a stage that made nothing better, and keep the network before it as the final one."""
+        self.note(rejected=stage, files=self._saved(network, BEST))
+
+    def _saved(self, network: SparseDenseNet | None, name: str) -> dict[str, str]:
+        """The digests of all files, once a network is saved."""
         digests = dict(self.record.files)
         if network is not None and self.folder is not None:
             written = save(network, self.folder / name)
             digests |= {file.name: _digest(file) for file in written}
-        self.note(stages=stages, files=digests)
+        return digests
 
     def network(self, stage: StageName, name: str = BEST) -> SparseDenseNet | None:
         """The network that a stage left in files of this name; None if it is not there as it was written."""

@@ -39,7 +39,7 @@ def sparsify_page(run: Path) -> Page:
     return Page(
         title=record.model,
         what=f"A trained {record.model} without {_lost(architecture)}; its weights were solved again"
-        + (", then it was distilled from the dense network." if record.settings.distil else ".")
+        + (", then it was distilled from the dense network." if record.stage("distilled") else ".")
         + ("" if record.measured == "accuracy" else " Agreement is with the classes that the dense network predicts."),
         measured=record.measured,
         architecture=architecture,
@@ -90,6 +90,8 @@ def _notes(record: SparsifyRecord) -> Iterator[str]:
     images, test = record.images, record.test
     if record.settings.evaluations and not record.compared:
         yield "There was no search: dropping connections alone cannot meet the limit."
+    if record.rejected is not None:
+        yield record.why_rejected
     yield f"Weights were solved from {images.calibration:,} images, and networks scored on {images.valid:,} others."
     if images.divided:
         yield "The latter are a quarter of the images given; accuracy reads too high if the model was trained on them."

@@ -118,12 +118,24 @@ class SparsifyRecord:
     latency: Number | None = None  # of one image / the dense network's, as timed when it was chosen; None: it was not
     compared: Annotated[tuple[Compared, ...], Field(max_length=64), FailFast()] = ()
     stages: Annotated[tuple[Stage, ...], Field(max_length=4), FailFast()] = ()  # in order
+    rejected: Stage | None = None  # the distilled network, where it was no better than the repaired one
     test: OnTest | None = None
     files: Annotated[dict[Text, Digest], Field(max_length=8)] = Field(default_factory=dict)  # SHA-256, by name
 
     def stage(self, name: StageName) -> Stage | None:
         """A stage, if it was reached."""
         return next((each for each in self.stages if each.name == name), None)
+
+    @property
+    def why_rejected(self) -> str:
+        """A sentence on the network that was no better."""
+        if self.rejected is None:
+            return ""
+        valid = self.rejected.valid
+        return (
+            f"{self.settings.distil:,} steps of distillation did not lower the loss on the validation images (to "
+            f"{valid.loss:.4f}, {self.measured} {valid.accuracy:.4f}): the repaired network was kept."
+        )
 
 
 RECORD = Format("ads-gym sparsify", 2, "record of a sparsification", SparsifyRecord)
