@@ -41,7 +41,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ads_gym.agents.base import Agent, Optimiser
     from ads_gym.architecture import Architecture
-    from ads_gym.compression.pipeline import sparsify
+    from ads_gym.compression.sparsify import sparsify
     from ads_gym.errors import AdsGymError, BudgetExhausted
     from ads_gym.evaluators.base import Evaluator, Metrics
     from ads_gym.limits import allow_large
@@ -65,7 +65,7 @@ else:
         "load": "ads_gym.nets.sparse",
         "make_problem": "ads_gym.problem",
         "search": "ads_gym.runs.runner",
-        "sparsify": "ads_gym.compression.pipeline",
+        "sparsify": "ads_gym.compression.sparsify",
     }
 
     def __getattr__(name: str) -> Any:

@@ -39,6 +39,8 @@ MAX_EVALUATIONS = 10**9
 MAX_ENVIRONMENTS = 2**16  # of one vector environment
 MAX_COST_WEIGHT = 100.0
 
+MAX_BATCH_TIMED = 4_096  # images whose latency is measured at once
+
 # Files
 MAX_JSON_BYTES = 2**22  # before it is parsed
 MAX_OPTION = 2**17  # characters of one option of an agent on the command line

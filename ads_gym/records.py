@@ -38,6 +38,7 @@ Seed = Annotated[int, Field(ge=0, le=limits.MAX_SEED)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Pixels = Annotated[int, Field(ge=1, le=limits.MAX_PIXELS)]  # of one side of an image
 Masks = Annotated[int, Field(ge=1, le=limits.MAX_MASKS)]  # how many at once
+TimedBatch = Annotated[int, Field(ge=1, le=limits.MAX_BATCH_TIMED)]  # images
 Environments = Annotated[int, Field(ge=1, le=limits.MAX_ENVIRONMENTS)]  # of one vector environment
 
 

@@ -6,7 +6,6 @@ whole process (oneDNN, float32 precision) is set by the first that enters and re
 
 import ctypes
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -217,14 +216,6 @@ class Process:
 
     def _after_fork(self) -> None:
         self.is_broken = self._has_threads
-
-
-def give_memory_back() -> None:
-    """Give freed memory back to the system: after many matrices of some MB, glibc keeps several hundred MB of it."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
 
 
 def _mkldnn(operation: str) -> Precision:

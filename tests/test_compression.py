@@ -9,7 +9,7 @@ from torch import nn
 
 import ads_gym
 from ads_gym.compression import choosing
-from ads_gym.compression.pipeline import sparsify
+from ads_gym.compression.sparsify import sparsify
 from ads_gym.data.images import network_input
 from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue

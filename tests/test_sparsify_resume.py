@@ -14,10 +14,11 @@ import torch
 
 import ads_gym
 from ads_gym import Task
-from ads_gym.compression.pipeline import sparsify
+from ads_gym.compression.sparsify import sparsify
 from ads_gym.data.splits import Split, network_input
 from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.nets.tensorfile import to_safetensors
+from ads_gym.runs.recorder import RunWarning
 from ads_gym.runs.sparsify_record import FILE, RECORD, read_record
 
 densenet = pytest.importorskip("torchvision.models.densenet")
@@ -238,3 +239,30 @@ def test_a_folder_with_other_things_and_a_run_that_is_not_over(tmp_path):
     (tmp_path / "s" / FILE).write_text("{}")
     with pytest.raises(DamagedFile, match="sparsify"):
         sparsify(model(), IMAGES, **FEW, run=tmp_path / "s")
+
+
+def test_the_page_shows_what_the_run_is_now(tmp_path):
+    """It comes again if it is gone or older than the record; latency is that of one image."""
+    page = tmp_path / "r" / "report.html"
+    made = sparsify(model(), IMAGES, **FEW, run=tmp_path / "r")
+    first = page.read_text()
+    assert "batch of 1, ms" in first and "batch of 64" not in first and "test images" not in first
+    others = {path: path.read_bytes() for path in page.parent.iterdir() if path != page}
+    sparsify(model(), IMAGES, **FEW, run=tmp_path / "r")
+    assert page.read_text() == first  # it was not made again
+    page.unlink()
+    sparsify(model(), IMAGES, **FEW, run=tmp_path / "r")
+    assert "batch of 1, ms" in page.read_text() and all(path.read_bytes() == old for path, old in others.items())
+    later = sparsify(model(), IMAGES, **FEW, test=IMAGES[:7], run=tmp_path / "r")
+    assert later.record.test.images == 7 and "On 7 test images" in page.read_text()
+    assert same(weights(later), weights(made))
+
+
+def test_a_page_that_cannot_be_written_is_told_and_the_network_is_there(tmp_path):
+    sparsify(model(), IMAGES, **FEW, run=tmp_path / "r")
+    page = tmp_path / "r" / "report.html"
+    page.unlink()
+    page.mkdir()
+    with pytest.warns(RunWarning, match=r"network is in .*, and its report could not be written: .*report\.html"):
+        made = sparsify(model(), IMAGES, **FEW, run=tmp_path / "r")
+    assert same(weights(made), ads_gym.load(tmp_path / "r").state_dict())

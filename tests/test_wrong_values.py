@@ -27,7 +27,7 @@ from ads_gym.agents.recurrent.agent import Recurrent
 from ads_gym.agents.residual import Residual
 from ads_gym.agents.sb3 import vec_env
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.compression.pipeline import sparsify
+from ads_gym.compression.sparsify import sparsify
 from ads_gym.data.custom import load_custom
 from ads_gym.data.given import read_images
 from ads_gym.data.images import ImageSet, network_input, resize

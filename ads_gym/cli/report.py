@@ -9,7 +9,7 @@ from ads_gym.cli.options import DeviceOption
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished search.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished search or sparsify.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; default: report.html in the folder.")] = None,
     latency: Annotated[
         bool,

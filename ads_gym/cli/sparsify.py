@@ -85,7 +85,7 @@ def sparsify(  # noqa: PLR0913 - an option each
     """
     from rich.console import Console
 
-    from ads_gym.compression.pipeline import sparsify as compress
+    from ads_gym.compression.sparsify import sparsify as compress
     from ads_gym.nets.model_file import load_densenet
     from ads_gym.tables import print_table
 

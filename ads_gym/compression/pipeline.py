@@ -1,44 +1,36 @@
-"""Model in, smaller model out: `sparsify` chooses what a trained DenseNet keeps, repairs it and distils it.
+"""What `sparsify` does: it chooses what a trained DenseNet keeps, repairs that and distils it.
 
 Its steps, each of which goes on from what the one before left in the run folder: `choose`, then `inherit`, `mend` and
 `refine` (the stages "inherited", "repaired", "distilled"), then the test images, if there are any.
 """
 
 import copy
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, InstanceOf
-from torch import nn
 
 from ads_gym import __version__
 from ads_gym.agents.registry import find_agent
 from ads_gym.architecture import Architecture
-from ads_gym.compression.choosing import RANDOM_MASKS, choose, macs_range
-from ads_gym.compression.subject import CHUNK, Subject, make_subject
-from ads_gym.data.given import Transform
-from ads_gym.data.given_splits import digest_of, read_splits
-from ads_gym.devices import resolve_device
-from ads_gym.errors import InvalidValue
-from ads_gym.files import exists, resolve
-from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
+from ads_gym.compression.choosing import RANDOM_MASKS, choose
+from ads_gym.compression.subject import CHUNK, Subject
+from ads_gym.data.given_splits import digest_of
 from ads_gym.nets.cost import CostTable, architecture_cost
 from ads_gym.nets.distil import distil as distil_network
-from ads_gym.nets.from_torchvision import unwrapped
 from ads_gym.nets.pace import measure_pace
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
 from ads_gym.nets.scoring import Score, measure
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate
-from ads_gym.records import Seed, checked, to_values
+from ads_gym.records import to_values
 from ads_gym.runs.code_digest import source_digest
 from ads_gym.runs.folder import circumstances, now
-from ads_gym.runs.html_report import NAME as REPORT
-from ads_gym.runs.html_report import write_report
 from ads_gym.runs.identity import code_parts
 from ads_gym.runs.progress import duration
 from ads_gym.runs.sparsify_folder import BEST, Steps, opened_steps
@@ -53,7 +45,6 @@ from ads_gym.runs.sparsify_record import (
     StageName,
 )
 from ads_gym.runs.step_lines import StepLines
-from ads_gym.torch_state import give_memory_back
 
 BATCH = Distillation().batch_size
 
@@ -65,7 +56,7 @@ class Compressed:
     network: SparseDenseNet  # repaired and distilled, on the CPU, in eval mode
     architecture: Architecture
     record: SparsifyRecord  # settings, scores and sizes of every stage, test scores
-    folder: Path | None  # where network, architecture and record are
+    folder: Path | None  # where network, architecture, record and report are
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -113,89 +104,33 @@ class Compressed:
         return [*told, f"Weights were solved from {images.calibration:,} other images."]
 
 
-@checked
-def sparsify(  # noqa: PLR0913 - its keywords are its user interface
-    model: InstanceOf[nn.Module],
-    images: Any,
-    labels: Any = None,
-    *,
-    max_macs: float = 0.7,
-    max_latency: Annotated[float, Field(gt=0)] | None = None,
-    evaluations: Annotated[int, Field(ge=0, le=MAX_EVALUATIONS)] = 0,
-    agent: Any = "local",
-    distil: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None,
-    valid: Any = None,
-    test: Any = None,
-    classes: Annotated[tuple[int, ...], Field(max_length=MAX_CLASSES)] | None = None,
-    transform: Transform | None = None,
-    device: str = "auto",
-    seed: Seed = 0,
-    run: Path | str | None = None,
-    progress: bool = True,
+def compress(
+    subject: Subject, settings: Settings, agent: Any, model: str, folder: Path | None, lines: StepLines
 ) -> Compressed:
-    """Make a trained DenseNet smaller: choose what to keep, solve the weights again, distil; labels are not needed.
-
-    Each layer reads fewer channels of those before it, and layers with bottlenecks, as torchvision's, become narrower:
-    those channels go, by backward elimination, that the others make up for (see `ads_gym.nets.channels`). With
-    `evaluations`, an agent also searches for whole connections to drop, and the better of both is taken: of a network
-    without bottlenecks all that the limit asks for, of others a tenth. The model is neither changed nor moved: all is
-    done with a copy in float32.
-
-    With `run`, the same call after a kill goes on from the last step that ended; a run that is over is read from its
-    folder. The order of the images does not matter for that, but a data set that changes them at random does.
+    """Do the steps that are not done yet.
 
     Args:
-        model: `torchvision.models.densenet121` and its like, with one Linear that predicts one class of several; or a
-            `DenseNet` of ours.
-        images: that the model was not trained on: tensors, arrays, a data set, a loader, or a folder of images or class
-            folders (see `ads_gym.data.given.read_given`); or a dict of such, "train", "valid" and "test". Of data sets
-            and folders 10,000 images are read at most, drawn at random, of loaders the first 10,000; 1 GiB at most.
-            Weights are solved from 3,000 of them at most, or 128 of more than 64 pixels.
-        labels: int [n], the classes of `images`, where these are a tensor or array; None: those of the data set or
-            folder, or the dense network's predictions stand for them.
-        max_macs: limit on MACs / dense MACs.
-        max_latency: limit on the time of one image / that of the dense network, both folded, measured on `device`;
-            fewer MACs are kept if that takes it, and nothing is searched. None: none.
-        evaluations: of a search, repaired networks; 0: there is none.
-        agent: that searches: see `search`.
-        distil: steps of distillation from the dense network, which is kept if it lowers the loss on the validation
-            images; 0: none. None: 1000, and 0 for images of more than 64 pixels on a CPU, where each step takes as long
-            as many of a small network.
-        valid: other images (and labels) on which networks are scored and chosen; None: a quarter of `images`.
-        test: images (and labels) on which the dense and the final network are scored once, at the end.
-        classes: which of the network's classes label 0 (the first class folder by name) is, and so on; None: the same.
-        transform: makes a model's input of uint8 images [n, c, h, w], as `weights.transforms()` of torchvision's.
-        device: "auto", "cpu", "cuda".
-        seed: of everything that is drawn.
-        run: a folder for the record (sparsify.json), the network (best.json, best.safetensors), the search and a page
-            about all of it (report.html); None: nothing is kept.
-        progress: whether to show progress on stderr.
+        subject: the dense network and its images.
+        settings: limits, budget, seed.
+        agent: that searches, if there is a budget.
+        model: class of the caller's model.
+        folder: of the run; None: nothing is kept.
+        lines: show progress.
 
     Raises:
-        InvalidValue: another model, images that it does not read, limits below what the smallest network needs, a
-            folder of another run.
+        InvalidValue: a folder of another run, or a limit that cannot be met.
         NotFound, DamagedFile, StorageError: of files.
-        DeviceUnavailable: this machine has no such device.
     """
-    where, lines = resolve_device(device), StepLines(progress)
-    subject = make_subject(model, read_splits(images, labels, valid, test, transform, seed), classes, where)
-    if evaluations and max_latency is not None:
-        raise InvalidValue("a search scores networks without timing them: give evaluations or max_latency.")
-    if distil is None:
-        distil = 0 if subject.is_large and where.type == "cpu" else Distillation().steps
-    by = find_agent(agent).name if evaluations else None
-    settings = Settings(max_macs, evaluations, by, distil, seed, where.type, max_latency)
-    macs_range(subject, max_macs)  # before anything is written
-    folder = None if run is None else resolve(run)
-    with opened_steps(folder, _record(subject, settings, agent, type(unwrapped(model)).__name__, folder)) as steps:
+    with opened_steps(folder, _record(subject, settings, agent, model, folder)) as steps:
         if steps.record.ended is None:
-            lines.say(f"{_told(steps.record)}: about {duration(_expected_seconds(subject, steps.record))} on {where}")
+            left = duration(_expected_seconds(subject, steps.record))
+            lines.say(f"{_told(steps.record)}: about {left} on {subject.calibration.device}")
         _measure_dense(subject, steps, lines)
         architecture = steps.architecture()
         if architecture is None:
             began = time.perf_counter()
             chosen = choose(subject, settings, agent, folder, lines)
-            give_memory_back()
+            _give_memory_back()
             architecture, taken = chosen.architecture, time.perf_counter() - began
             known = chosen._asdict() | {"architecture": architecture.to_record(), "choosing_seconds": taken}
             steps.note(**known)
@@ -205,9 +140,15 @@ def sparsify(  # noqa: PLR0913 - its keywords are its user interface
         _read_test(network, subject, steps)
         if steps.record.ended is None:
             steps.note(ended=now())
-    if folder is not None and not exists(folder / REPORT):
-        write_report(folder, batches=(1,), device=where.type, progress=progress)
-    return Compressed(network.cpu(), architecture, steps.record, folder)
+        return Compressed(network.cpu(), architecture, steps.record, folder)
+
+
+def _give_memory_back() -> None:
+    """Give freed memory back to the system: of many matrices of some MB, glibc keeps what they took."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder: Path | None) -> SparsifyRecord:
@@ -225,7 +166,7 @@ def _record(subject: Subject, settings: Settings, agent: Any, model: str, folder
         "seed": settings.seed,
         "device": settings.device,
         "ads-gym": __version__,
-        "code": None if folder is None else source_digest(sparsify),
+        "code": None if folder is None else source_digest(compress),
     }
     if settings.evaluations and folder is not None:
         identity |= code_parts("agent", find_agent(agent).make, agent, {})

@@ -26,7 +26,8 @@ from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_GROWTH, MAX_MACS
 from ads_gym.nets.cost import Destination, architecture_cost, dense_cost, destinations
 from ads_gym.nets.densenet import DenseNet, Layer, Transition
-from ads_gym.nets.elimination import Elimination, Eliminations, merged
+from ads_gym.nets.elimination import Elimination, merged
+from ads_gym.nets.elimination_pass import Eliminations
 from ads_gym.nets.repair import LayerProgress
 from ads_gym.records import Seed, checked
 from ads_gym.topology import Topology

@@ -9,23 +9,16 @@ Shapes: r rows, i inputs of one output, o outputs, g parts of w inputs each.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ads_gym.architecture import Architecture
 from ads_gym.errors import InvalidValue
 from ads_gym.limits import check_memory
-from ads_gym.nets.densenet import DenseNet, check_input
 from ads_gym.nets.least_squares import RIDGE, add_square
 from ads_gym.nets.repair import ROWS_PER_UNKNOWN, Solvable, draw_positions, patches
-from ads_gym.nets.sensitivity import sensitivities
-from ads_gym.nets.sparse import build_sparse, calibrate
-from ads_gym.topology import Topology
-from ads_gym.torch_state import isolated
 
 MATRICES = 4  # float64, of a layer's unknowns: a Gram matrix, its inverse, factors
 CHUNK_ROWS = 4_096  # that are gathered, and added to a Gram matrix, at once
@@ -65,7 +58,7 @@ class Elimination:
 
     @property
     def nbytes(self) -> int:
-        """That are kept."""
+        """Bytes that this holds."""
         return self._inverse.nbytes + self._weights.nbytes
 
     def order(
@@ -150,50 +143,6 @@ class _Group(NamedTuple):
         kept = self.parts != part
         own = step[self.place[kept]]  # [g, w, width of the part]
         return _Group(self.parts[kept], self.place[kept], self.blocks[kept] - own @ own.transpose(1, 2))
-
-
-Visit = Callable[[str, Callable[[int], Elimination]], None]
-
-
-class Eliminations:
-    """The elimination of each convolution of a trained network but the first, and of the classifier.
-
-    Args:
-        supernet: not changed.
-        images: float [n, c, h, w] as it reads them, at least two, on its device.
-        labels: int64 [n], for the loss; None: classes are drawn from what the network predicts.
-        seed: of these.
-
-    Raises:
-        InvalidValue: images that the network does not read.
-    """
-
-    def __init__(self, supernet: DenseNet, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> None:
-        check_input(images, supernet.config)
-        if len(images) < 2 or not torch.isfinite(images).all():
-            raise InvalidValue(f"residuals need at least two images of finite numbers, got {len(images)}.")
-        topology = Topology(supernet.config.blocks)
-        self._network = build_sparse(Architecture(supernet.config, topology.dense()), supernet)
-        self._images, self._rises = images, sensitivities(supernet, images, labels, seed=seed)
-
-    def visit(self, take: Visit) -> None:
-        """Go through the network.
-
-        Args:
-            take: called with the name of each convolution, in order, and with what makes its elimination of a seed.
-        """
-        modules = {name: module for name, module in self._network.named_modules() if name in self._rises}
-
-        def reach(name: str, module: Solvable, inputs: tuple[Tensor]) -> None:
-            take(name, lambda seed: Elimination(module, inputs[0], seed, self._rises[name]))
-
-        handles = [module.register_forward_pre_hook(partial(reach, name)) for name, module in modules.items()]
-        try:
-            with isolated(self._images.device):
-                calibrate(self._network, self._images)
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 Priced = TypeVar("Priced", bound="_Priced")

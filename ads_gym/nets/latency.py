@@ -20,11 +20,11 @@ from ads_gym.nets.cost import map_bytes, relative_macs
 from ads_gym.nets.folded import fold
 from ads_gym.nets.scoring import infer
 from ads_gym.nets.sparse import SparseDenseNet
-from ads_gym.records import checked
+from ads_gym.records import TimedBatch, checked
 
 WARM_UP = 3  # untimed calls of each: they choose algorithms and allocate memory
 FEWEST = 5  # repeats, however long they take
-MAX_IMAGES, MAX_REPEATS = 4_096, 10_000
+MAX_REPEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Latency:
 @checked
 def measure_latency(
     architecture: InstanceOf[Architecture],
-    batch: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 64,
+    batch: TimedBatch = 64,
     *,
     folded: bool = True,
     device: str = "cpu",
@@ -91,9 +91,9 @@ def measure_latency(
         folded: fold both networks, else take both as they are, in eval mode.
         device: "cpu", "cuda", "cuda:N" or "auto".
         repeats: timed calls of each, 1 to 10,000, after three untimed ones.
-        max_seconds: after which there are no more repeats (nor untimed calls), but five if so many are asked for;
-            None: all of them.
-        progress: called after each repeat with those done and their number.
+        max_seconds: after which no more calls are made, but one untimed and five timed ones, if so many are asked for;
+            None: no limit.
+        progress: called after each repeat with those done and their number, as far as that can be told.
 
     Raises:
         InvalidValue: a number out of range, no such kind of device, or not enough memory for the batch.
@@ -165,5 +165,6 @@ def _time_in_turn(
     while len(seconds) < repeats and (len(seconds) < FEWEST or not is_late()):
         seconds.append([timed(network) for network in networks])
         if progress is not None:
-            progress(len(seconds), repeats)
+            left = (max_seconds - (time.perf_counter() - began)) / sum(seconds[-1])
+            progress(len(seconds), min(repeats, max(FEWEST, len(seconds) + max(0, math.ceil(min(left, repeats))))))
     return np.array(seconds)

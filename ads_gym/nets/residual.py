@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ads_gym.nets.cost import CostTable, destinations
 from ads_gym.nets.densenet import DenseNet
-from ads_gym.nets.elimination import Dropped, Elimination, Eliminations, merged
+from ads_gym.nets.elimination import Dropped, Elimination, merged
+from ads_gym.nets.elimination_pass import Eliminations
 from ads_gym.nets.repair import LayerProgress
 from ads_gym.records import Seed, checked
 from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName

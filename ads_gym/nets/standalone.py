@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# How many channels of a block's input and of each earlier layer its layers read and, last, its output.
+# A row a block: for each layer, and last its output, how many channels it reads of the block's input and each layer.
 READS = [
 $reads]
 $widths
@@ -53,9 +53,10 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
-        for layer, counts in zip((*self.children(), nn.Identity()), self.reads, strict=True):
-            nodes.append(layer(torch.cat([node[:, :count] for node, count in zip(nodes, counts, strict=True)], dim=1)))
-        return nodes[-1]
+        for layer, counts in zip((*self.children(), None), self.reads, strict=True):
+            x = torch.cat([node[:, :count] for node, count in zip(nodes, counts, strict=True)], dim=1)
+            nodes.append(x if layer is None else layer(x))
+        return x
 
 $transition
 class SparseDenseNet(nn.Module):

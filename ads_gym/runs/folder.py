@@ -24,6 +24,8 @@ from ads_gym.tasks import Task
 # whose versions may change a result; torch's is the evaluator's
 PACKAGES = ("ads-gym", "gymnasium", "numpy", "scipy", "stable-baselines3")
 
+REPORT = "report.html"  # a page about the run
+
 
 @record
 class Manifest:

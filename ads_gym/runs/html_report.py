@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from ads_gym import __version__, files
-from ads_gym.records import checked
+from ads_gym.records import TimedBatch, checked
 from ads_gym.runs import charts
-from ads_gym.runs.folder import circumstances, now
+from ads_gym.runs.folder import REPORT, circumstances, now
 from ads_gym.runs.page import Page, Role, Stage
 from ads_gym.runs.search_page import date, search_page
 from ads_gym.runs.sparsify_page import sparsify_page
@@ -21,9 +21,8 @@ from ads_gym.runs.step_lines import StepLines
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-NAME = "report.html"
 BATCHES = 1, 64  # images, for latency
-SECONDS = 20.0  # for each of them; somewhat more where a call takes long
+SECONDS = 20.0  # for each of them; more where six calls of both networks take longer
 _SPACES = "\n" + charts.THIN_SPACE  # which do not count as printable
 
 
@@ -33,7 +32,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     latency: bool = True,
-    batches: tuple[Annotated[int, Field(ge=1)], ...] = BATCHES,
+    batches: Annotated[tuple[TimedBatch, ...], Field(min_length=1)] = BATCHES,
     device: str = "auto",
     progress: bool = True,
 ) -> Path:
@@ -42,8 +41,9 @@ def write_report(
     Args:
         run: its folder; nothing else in it is changed.
         out: the file; None: report.html in the folder.
-        latency: whether to measure how long images take on this machine.
-        batches: so many of them at a time.
+        latency: whether to measure how long images take on this machine: 30 times, or as often as 20 seconds allow, but
+            five times.
+        batches: of how many images, 1 to 4,096; a line of the table for each.
         device: on which: "auto", "cpu", "cuda".
         progress: whether to show on stderr how far that has come.
 
@@ -54,10 +54,11 @@ def write_report(
         NotFound: no run folder.
         InvalidValue: a run that is not over, or latency that this machine has no memory for.
         DamagedFile: files that cannot be used.
+        DeviceUnavailable: this machine has no such device.
         StorageError: no space or no permission; what stood there before still does.
     """
     folder = files.resolve(run)
-    target = folder / NAME if out is None else files.resolve(out)
+    target = folder / REPORT if out is None else files.resolve(out)
     if out is None:
         files.check_no_link(target)
     page = (sparsify_page if files.exists(folder / FILE) else search_page)(Path(run))

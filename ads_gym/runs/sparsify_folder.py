@@ -11,7 +11,7 @@ from ads_gym.architecture import Architecture
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.limits import MAX_TENSORS_BYTES
 from ads_gym.nets.sparse import SparseDenseNet, load, save, saved_files
-from ads_gym.runs.folder import RunFolder
+from ads_gym.runs.folder import REPORT, RunFolder
 from ads_gym.runs.identity import Identity
 from ads_gym.runs.sparsify_record import FILE, RECORD, SparsifyRecord, Stage, StageName
 
@@ -31,9 +31,11 @@ class Steps:
         self.record, self.folder = record, folder
 
     def note(self, **changes: Any) -> None:
-        """Change entries of the record, and write it."""
+        """Change entries of the record, and write it; a page that shows it otherwise goes."""
         self.record = replace(self.record, **changes)
         if self.folder is not None:
+            with suppress(OSError):  # a folder of that name is told when the page is written
+                (self.folder / REPORT).unlink(missing_ok=True)
             RECORD.write(self.folder / FILE, self.record)
 
     def add(self, stage: Stage, network: SparseDenseNet | None = None, name: str = BEST) -> None:

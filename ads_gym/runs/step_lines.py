@@ -52,8 +52,8 @@ class LongStep:
         )
         self._prints = shown and not console.is_terminal
         self._task = self._bar.add_task(name, total=None, told="")
-        self._name, self._what, self._began = name, what, time.perf_counter()
-        self._printed = self._began
+        self._name, self._what, self._printed = name, what, time.perf_counter()
+        self._since: tuple[int, float] | None = None  # the first that was done, and when: it may take longer
 
     def __enter__(self) -> "LongStep":
         self._bar.start()
@@ -66,8 +66,10 @@ class LongStep:
         """Show that `done` of `total` are done; a loss where there is one."""
         now = time.perf_counter()
         told = f"{done}/{total} {self._what}" + ("" if loss is None else f"  loss {loss:.4f}")
-        if done >= TELLING * total:
-            told += f"  {duration((now - self._began) / done * (total - done))} left"
+        self._since = self._since or (done, now)
+        first, since = self._since
+        if done > first and done >= TELLING * total:
+            told += f"  {duration((now - since) / (done - first) * (total - done))} left"
         self._bar.update(self._task, completed=done, total=total, told=told, refresh=True)
         if self._prints and now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now

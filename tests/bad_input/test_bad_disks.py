@@ -9,7 +9,7 @@ from commands import read_rows, run_here
 from marks import slow
 from sabotage import PLANTED, REAL, RETRAIN, TRAIN, changed, contents, is_one_clear_line
 
-from ads_gym.compression.pipeline import sparsify
+from ads_gym.compression.sparsify import sparsify
 from ads_gym.errors import StorageError
 
 

@@ -15,7 +15,7 @@ from marks import slow
 from networks import BN_SIZE, KINDS, trained_looking
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.compression.pipeline import sparsify
+from ads_gym.compression.sparsify import sparsify
 from ads_gym.errors import AdsGymError, InvalidValue, MissingPackage, StorageError, UnknownName
 from ads_gym.limits import allow_large
 from ads_gym.nets import export as exporting
@@ -87,6 +87,7 @@ def test_a_program_is_the_network_and_is_short(tmp_path, config, scope):
     other = program["load"]()
     assert list(other.state_dict()) == list(network.state_dict()) and not other.training
     assert torch.equal(other(images_of(network, 3)), network(images_of(network, 3)))
+    assert torch.equal(torch.fx.symbolic_trace(other)(images_of(network, 3)), network(images_of(network, 3)))
     images = torch.rand(4, config.image_shape[0], 40, 36)  # of any size, and it learns
     assert torch.equal(other.train()(images), network.train()(images))
     text = (tmp_path / "mine.py").read_text()

@@ -41,10 +41,12 @@ def test_time_is_limited_to_five_repeats_and_more(monkeypatch):
     told, calls, forward = [], [], FoldedDenseNet.forward
     monkeypatch.setattr(FoldedDenseNet, "forward", lambda self, images: calls.append(self) or forward(self, images))
     measured = measure_latency(CHAIN, 1, max_seconds=1e-9, progress=lambda *counts: told.append(counts))
-    assert measured.repeats == latency.FEWEST == len(told) and told[0] == (1, 30)
+    assert measured.repeats == latency.FEWEST == len(told) and told == [(done, 5) for done in range(1, 6)]
     assert len(calls) == 2 * (1 + latency.FEWEST)
     assert measure_latency(CHAIN, 1, repeats=2, max_seconds=1e-9).repeats == 2
-    assert measure_latency(CHAIN, 1, repeats=9, max_seconds=600).repeats == 9
+    told.clear()
+    measured = measure_latency(CHAIN, 1, repeats=9, max_seconds=600, progress=lambda *counts: told.append(counts))
+    assert measured.repeats == 9 and told == [(done, 9) for done in range(1, 10)]
 
 
 def test_a_spread_is_median_and_percentiles():

@@ -97,6 +97,12 @@ def test_every_connection_goes_once(config, scope):
     assert elimination_order(supernet, images, scope) == order
 
 
+def test_blocks_of_one_layer_have_skip_connections_into_their_outputs():
+    config = DenseNetConfig((1, 1), 4, 4, image_shape=(1, 8, 8), classes=3)
+    order = elimination_order(trained_looking(config), images_of(config), Scope.ALL)
+    assert sorted(each.part for each in order) == [0, 1]
+
+
 def test_few_or_constant_images():
     supernet = trained_looking(SMALL)
     for images in (images_of(SMALL, 2), torch.zeros(3, *SMALL.image_shape)):
