@@ -15,7 +15,7 @@ from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.cost import architecture_cost, dense_cost, relative_macs
 from ads_gym.nets.latency import Latency, Spread
-from ads_gym.runs.sparsify_page import sparsify_page
+from ads_gym.reports.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import read_record
 from ads_gym.tasks import Task
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # of modules and packages, from the top; a layer imports from those below it, and within a package
     {"cli"},
     {"compression"},
+    {"reports"},
     {"runs"},
     {"agents"},
     {"envs"},

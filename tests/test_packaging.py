@@ -75,7 +75,7 @@ def run(python, tmp_path):
 @pytest.mark.slow
 def test_what_is_in_the_wheel(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    files = (*(ROOT / "ads_gym" / "weights").glob("digits.*"), *(ROOT / "ads_gym" / "runs" / "templates").iterdir())
+    files = (*(ROOT / "ads_gym" / "weights").glob("digits.*"), *(ROOT / "ads_gym" / "reports" / "templates").iterdir())
     for path in (*(ROOT / "ads_gym").rglob("*.py"), *files):
         assert str(path.relative_to(ROOT)) in names
     for path in (ROOT / "agents").glob("*.py"):

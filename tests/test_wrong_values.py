@@ -59,8 +59,8 @@ from ads_gym.nets.scoring import measure, score_logits
 from ads_gym.nets.sparse import SparseDenseNet, build_sparse, calibrate, save
 from ads_gym.nets.training import fit
 from ads_gym.problem import make_problem
+from ads_gym.reports.html import write_report
 from ads_gym.runs.folder import circumstances
-from ads_gym.runs.html_report import write_report
 from ads_gym.runs.retraining import retrain
 from ads_gym.supernet_training import SupernetSettings, spread, train_supernet
 from ads_gym.tasks import SupernetTask, Task, save_task

@@ -22,6 +22,6 @@ def report(
     Networks side by side, pictures of the search and of the connections that
     are kept, how to load the network, and how to get the same run again.
     """
-    from ads_gym.runs.html_report import write_report
+    from ads_gym.reports.html import write_report
 
     print(f"report                    {write_report(run, out, latency=latency, device=device)}")

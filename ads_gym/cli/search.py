@@ -48,7 +48,7 @@ def search(  # noqa: PLR0913 - an option each
     begins.
     """
     from ads_gym.agents.registry import parse_options
-    from ads_gym.runs.report import print_result
+    from ads_gym.runs.pictures import print_result
     from ads_gym.runs.runner import search as play
 
     result = play(

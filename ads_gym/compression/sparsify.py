@@ -20,8 +20,8 @@ from ads_gym.limits import MAX_CLASSES, MAX_EVALUATIONS, MAX_STEPS
 from ads_gym.nets.from_torchvision import unwrapped
 from ads_gym.nets.recipe import Distillation
 from ads_gym.records import Seed, checked
+from ads_gym.reports.html import write_report
 from ads_gym.runs.folder import REPORT
-from ads_gym.runs.html_report import write_report
 from ads_gym.runs.recorder import RunWarning
 from ads_gym.runs.sparsify_record import Settings
 from ads_gym.runs.step_lines import StepLines

@@ -1,1 +1,1 @@
-"""Running searches: budgets, run folders, records, reports, and retraining of what was found."""
+"""Running searches: budgets, run folders, records, and retraining of what was found."""

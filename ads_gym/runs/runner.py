@@ -16,9 +16,9 @@ from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import RunFolder, default_folder, now
 from ads_gym.runs.identity import Identity, identify
 from ads_gym.runs.open_run import Job, OpenRun, open_run
+from ads_gym.runs.pictures import draw_pictures
 from ads_gym.runs.play import play
 from ads_gym.runs.record import best_of, to_csv
-from ads_gym.runs.report import draw_pictures
 from ads_gym.runs.result import Evaluations, SearchResult
 from ads_gym.runs.stored_result import stored_result
 from ads_gym.tasks import Task

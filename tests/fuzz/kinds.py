@@ -29,13 +29,13 @@ from ads_gym.nets.recipe import Recipe
 from ads_gym.nets.sparse import SparseDenseNet, load, save
 from ads_gym.nets.tensorfile import load_weights, read_state_dict
 from ads_gym.nets.training import fit
+from ads_gym.reports.html import render
+from ads_gym.reports.search_page import search_page
 from ads_gym.runs.folder import RunFolder
-from ads_gym.runs.html_report import render
+from ads_gym.runs.pictures import print_result
 from ads_gym.runs.record import RunRecord
-from ads_gym.runs.report import print_result
 from ads_gym.runs.result import SearchResult
 from ads_gym.runs.retraining import REPORT, Report, Retrained, Sources
-from ads_gym.runs.search_page import search_page
 from ads_gym.supernet_training import SupernetSettings, train_supernet
 from ads_gym.tasks import Task
 

@@ -7,11 +7,11 @@ from ads_gym import files
 from ads_gym.architecture import Architecture
 from ads_gym.errors import DamagedFile, InvalidValue
 from ads_gym.nets.cost import architecture_cost
+from ads_gym.reports.page import Curve, Facts, Page, Points, Role, Size, Stage
+from ads_gym.reports.search_page import MAX_FACTS, duration, file_sizes, snippets, text
 from ads_gym.runs.folder import RunFolder
-from ads_gym.runs.page import Curve, Facts, Page, Points, Role, Size, Stage
 from ads_gym.runs.record import Row
 from ads_gym.runs.record import read_record as read_search
-from ads_gym.runs.search_page import MAX_FACTS, duration, file_sizes, snippets, text
 from ads_gym.runs.sparsify_folder import BEST, SEARCH
 from ads_gym.runs.sparsify_record import FILE, SparsifyRecord, read_record
 

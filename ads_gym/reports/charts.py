@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ads_gym.architecture import Architecture
 from ads_gym.envs import render
 from ads_gym.envs.render import Cell
-from ads_gym.runs.page import Curve, Points, Role
+from ads_gym.reports.page import Curve, Points, Role
 
 Place = tuple[float, float]
 

@@ -14,13 +14,13 @@ from ads_gym.architecture import Architecture
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import MAX_METRIC, Metrics, Weights
 from ads_gym.nets.cost import CostTable, architecture_cost
+from ads_gym.reports.page import Curve, Facts, Page, Points, Role, Size, Snippet, Stage
+from ads_gym.reports.search_command import search_command, weights_of
 from ads_gym.runs.comparison import masks_that_cost
 from ads_gym.runs.folder import Manifest, RunFolder
-from ads_gym.runs.page import Curve, Facts, Page, Points, Role, Size, Snippet, Stage
 from ads_gym.runs.record import Row, best_of, read_record
 from ads_gym.runs.recorder import EPISODES_PER_EVALUATION, StoppedBy
 from ads_gym.runs.result import Line, SearchResult
-from ads_gym.runs.search_command import search_command, weights_of
 
 MAX_FACTS = 40  # of one heading
 MAX_SHOWN = 1_000  # characters of a value: an option may be of any length

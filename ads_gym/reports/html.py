@@ -10,11 +10,11 @@ from pydantic import Field
 
 from ads_gym import __version__, files
 from ads_gym.records import TimedBatch, checked
-from ads_gym.runs import charts
+from ads_gym.reports import charts
+from ads_gym.reports.page import Page, Role, Stage
+from ads_gym.reports.search_page import date, search_page
+from ads_gym.reports.sparsify_page import sparsify_page
 from ads_gym.runs.folder import REPORT, circumstances, now
-from ads_gym.runs.page import Page, Role, Stage
-from ads_gym.runs.search_page import date, search_page
-from ads_gym.runs.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import FILE
 from ads_gym.runs.step_lines import StepLines
 
@@ -112,7 +112,7 @@ def render(page: Page) -> str:
 def _environment() -> "Environment":
     from jinja2 import DictLoader, Environment, StrictUndefined
 
-    folder = resources.files("ads_gym.runs") / "templates"
+    folder = resources.files("ads_gym.reports") / "templates"
     sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "svg.html", "style.css")}
     made = Environment(
         loader=DictLoader(sources),

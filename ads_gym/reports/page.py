@@ -1,4 +1,4 @@
-"""What a report shows, whatever kind of run it is of: built from a run's files, drawn by `html_report`.
+"""What a report shows, whatever kind of run it is of: built from a run's files, drawn by `ads_gym.reports.html`.
 
 Whatever is None or empty is left out of the page.
 """

@@ -15,10 +15,17 @@ from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.problem import make_problem
 from ads_gym.runs import progress
 from ads_gym.runs.comparison import compare, masks_that_cost
+from ads_gym.runs.pictures import (
+    accuracy_against_macs,
+    adjacency,
+    best_so_far,
+    draw_pictures,
+    pareto_front,
+    print_result,
+)
 from ads_gym.runs.progress import ProgressLine, Scalars
 from ads_gym.runs.record import Row, best_of
 from ads_gym.runs.recorder import StoppedBy
-from ads_gym.runs.report import accuracy_against_macs, adjacency, best_so_far, draw_pictures, pareto_front, print_result
 from ads_gym.runs.result import SearchResult, Stored
 
 CONFIG = DenseNetConfig((6, 6, 6), growth=4)

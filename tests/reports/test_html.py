@@ -25,13 +25,14 @@ from ads_gym.errors import InvalidValue, NotFound, StorageError
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.latency import Latency, Spread
 from ads_gym.nets.sparse import build_sparse, calibrate, save
-from ads_gym.runs import charts, comparison
+from ads_gym.reports import charts
+from ads_gym.reports.html import render, with_latency, write_report
+from ads_gym.reports.page import Curve, Page, Points, Role, Size, Stage
+from ads_gym.reports.search_command import search_command
+from ads_gym.reports.search_page import read_search, search_page
+from ads_gym.reports.sparsify_page import sparsify_page
+from ads_gym.runs import comparison
 from ads_gym.runs.folder import RunFolder
-from ads_gym.runs.html_report import render, with_latency, write_report
-from ads_gym.runs.page import Curve, Page, Points, Role, Size, Stage
-from ads_gym.runs.search_command import search_command
-from ads_gym.runs.search_page import read_search, search_page
-from ads_gym.runs.sparsify_page import sparsify_page
 from ads_gym.runs.sparsify_record import FILE, RECORD
 from ads_gym.tasks import Task
 from ads_gym.topology import Topology
