@@ -1,6 +1,9 @@
 """Model in, smaller model out: on digits and on a small DenseNet of torchvision's, with and without labels."""
 
 import copy
+import ctypes
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,6 +111,28 @@ def test_a_limit_on_latency_keeps_fewer_macs(bottleneck, monkeypatch, digits):
     assert sparsify(*given, **settings, max_latency=2).relative_macs > 0.9
     with pytest.raises(InvalidValue, match=r"max_latency=0\.001 is not met here"):
         sparsify(*given, **settings, max_latency=0.001)
+
+
+FREED = """
+import os
+from ads_gym.compression.pipeline import _give_memory_back
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+blocks = [bytearray(b"x" * 100_000) for _ in range(3_000)]
+above = blocks.pop()  # so that the heap cannot just shrink
+del blocks
+before = resident()
+_give_memory_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc's malloc_trim"
+)
+def test_freed_memory_is_given_back():
+    """Of 300 MB that were freed, glibc keeps most until it is told."""
+    run = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 200
 
 
 def test_a_search_and_a_limit_on_latency_are_one_too_many():

@@ -133,8 +133,8 @@ class SparsifyRecord:
             return ""
         valid = self.rejected.valid
         return (
-            f"{self.settings.distil:,} steps of distillation did not lower the loss on the validation images (to "
-            f"{valid.loss:.4f}, {self.measured} {valid.accuracy:.4f}): the repaired network was kept."
+            f"{self.settings.distil:,} steps of distillation did not lower the loss on the validation images: it is "
+            f"{valid.loss:.4f} after them, at {self.measured} {valid.accuracy:.4f}. So the repaired network was kept."
         )
 
 

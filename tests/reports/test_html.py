@@ -1,142 +1,37 @@
-"""The report of a run: what it shows, what it leaves alone, that it stands alone, and that a browser agrees."""
+"""The report of a search: what it shows, what it leaves alone, and that it stands alone."""
 
 import json
 import re
 import shlex
-import shutil
 import textwrap
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, Browser
 from commands import read_manifest, read_rows, run_here
 from marks import slow
+from pages import Parsed, check_form, latencies, parsed, snapshot
 
 import ads_gym
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.compression.choosing import RANDOM_MASKS
 from ads_gym.envs.render import Cell, cells
 from ads_gym.errors import InvalidValue, NotFound, StorageError
-from ads_gym.nets.densenet import DenseNet
-from ads_gym.nets.latency import Latency, Spread
+from ads_gym.nets.latency import Spread
 from ads_gym.nets.sparse import build_sparse, calibrate, save
 from ads_gym.reports import charts
 from ads_gym.reports.html import render, with_latency, write_report
 from ads_gym.reports.page import Curve, Page, Points, Role, Size, Stage
 from ads_gym.reports.search_command import search_command
 from ads_gym.reports.search_page import read_search, search_page
-from ads_gym.reports.sparsify_page import sparsify_page
 from ads_gym.runs import comparison
 from ads_gym.runs.folder import RunFolder
-from ads_gym.runs.sparsify_record import FILE, RECORD
 from ads_gym.tasks import Task
 from ads_gym.topology import Topology
 
-VOID = {"meta", "path", "link", "img", "br", "hr", "input"}
 STYLE = (Path(charts.__file__).parent / "templates/style.css").read_text()
-TIME = Spread(2e-3, 1e-3, 4e-3)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Runs on digits, with either weights, and on a planted task."""
-    place = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "RANDOM_MASKS", 4)
-        patch.chdir(place)
-        quiet = {"progress": False, "device": "cpu"}
-        ads_gym.search("digits", "random", 12, run="digits", weights="inherited", **quiet)
-        ads_gym.search("digits", "random", 3, run="repaired", weights="repaired", max_macs=0.7, seed=5, **quiet)
-        ads_gym.search("planted-20", "random", 30, run="planted", scope="all", progress=False)
-    return place
-
-
-@pytest.fixture
-def place(made, tmp_path, monkeypatch):
-    """A copy of them, as the current folder."""
-    shutil.copytree(made, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    return tmp_path / "place"
-
-
-class Parsed(HTMLParser):
-    """A page as elements; `assert`s that they are closed in their order."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.text, self.codes = [], [], [], []
-        self.feed(html)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes), tuple(self.open)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "code":
-            self.codes.append("")
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes), tuple(self.open)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag, (tag, self.getpos())
-            self.text.append(" " if tag in {"td", "th", "dt", "dd", "li"} else "")
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text.append(data)
-        if self.open[-1:] == ["code"]:
-            self.codes[-1] += data
-
-    @property
-    def words(self):
-        return " ".join("".join(self.text).replace(charts.THIN_SPACE, " ").split())
-
-    def named(self, *tags):
-        return [attributes for tag, attributes, _ in self.elements if tag in tags]
-
-
-def parsed(run, **options):
-    options = {"latency": False} | options
-    return Parsed(write_report(run, **options).read_text(encoding="utf-8"))
-
-
-def snapshot(folder):
-    return {
-        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else sorted(path.iterdir()))
-        for path in [folder, *folder.rglob("*")]
-    }
-
-
-def latencies(dense=TIME, sparse=TIME, ratio=None):
-    ratio = ratio or Spread(1.5, 1.4, 1.6)
-    return tuple(Latency(batch, True, "cpu", 1, 30, 0.5, dense, sparse, ratio, 1.0) for batch in (1, 64))
-
-
-def check_form(page):
-    """What holds of every page."""
-    assert not page.named("script", "link", "img", "iframe", "object", "form")
-    assert not [each for each in page.elements if any(name in each[1] for name in ("src", "href", "onload", "onclick"))]
-    (policy,) = (each["content"] for each in page.named("meta") if each.get("http-equiv"))
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
-    ids = [each["id"] for _, each, _ in page.elements if "id" in each]
-    assert len(ids) == len(set(ids))
-    headings = [int(tag[1]) for tag, *_ in page.elements if re.fullmatch(r"h\d", tag)]
-    assert headings[0] == 1 and headings.count(1) == 1
-    assert all(after <= before + 1 for before, after in pairwise(headings))
-    for svg in page.named("svg"):
-        if svg.get("aria-hidden") != "true":
-            assert svg["role"] == "img" and set(svg["aria-labelledby"].split()) <= set(ids)
-    assert all(each.get("scope") for each in page.named("th"))
-    boxes = [each for each in page.named("div") if each.get("class") == "wide"]  # which scroll by themselves
-    assert len(boxes) == len(page.named("table")) and all(each["tabindex"] == "0" for each in boxes)
 
 
 def test_a_report_of_a_search(place):
@@ -496,56 +391,6 @@ def test_colours_can_be_told_from_the_paper_in_both_schemes():
         assert contrast(scheme["found"], scheme["dropped"]) >= 3  # kept beside dropped, in grey too
 
 
-# A real browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here")
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
-WIDTHS = "[document.scrollingElement.scrollWidth, innerWidth]"
-PAPER = "getComputedStyle(document.documentElement).backgroundColor"
-SMALL = "Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
-OUTSIDE = """[...document.querySelectorAll('svg text')].filter(t => {
-  const box = t.getBoundingClientRect(); return box.right > innerWidth || box.left < 0 }).length"""
-CUT = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 4).length"  # tables
-OVERLAPS = """[...document.querySelectorAll('svg')].filter(s => ['x', 'y'].some(side => {
-  const boxes = [...s.querySelectorAll(`text.${side}:not(.label)`)].map(t => t.getBoundingClientRect());
-  return boxes.some((a, i) => boxes.some((b, j) => i < j && a.left < b.right && b.left < a.right
-    && a.top < b.bottom - 1 && b.top < a.bottom - 1)) })).length"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [slow(320), 390, slow(800), 1280])
-@pytest.mark.parametrize("run", ["digits", slow("planted")])
-def test_a_browser_shows_it(place, browser, run, width, scheme):
-    page = search_page(Path(run))
-    file = place / "page.html"
-    file.write_text(render(replace(page, latency=latencies(), machine="a machine")), encoding="utf-8")
-    opened = browser.open(file, WIDTHS, PAPER, SMALL, OUTSIDE, OVERLAPS, CUT, width=width, scheme=scheme)
-    assert opened.requests == [file.as_uri()] and not opened.errors
-    (content, window), paper, small, outside, overlaps, cut = opened.values
-    assert content <= window == width
-    assert paper == {"light": "rgb(253, 252, 249)", "dark": "rgb(21, 23, 26)"}[scheme]
-    assert small >= 8 and not outside and not overlaps  # pixels, of a line of text
-    assert not cut or width < 390
-
-
-def test_a_browser_finds_what_is_wrong(place, browser):
-    """So that the test above can fail."""
-    html = render(search_page(Path("planted")))
-    wrong = "<p style='width: 900px'>x</p><svg><path d='M1 x'/></svg><img src='https://localhost:1/x.png'>"
-    (place / "page.html").write_text(html.replace("<main>", f"<main>{wrong}"), encoding="utf-8")
-    opened = browser.open(place / "page.html", WIDTHS, width=390)
-    assert opened.values[0][0] > 390 and len(opened.errors) >= 2
-    assert any("Content Security Policy" in error for error in opened.errors)
-
-
 def test_the_template_has_no_stray_names():
     """Every class that pictures use has a style."""
     svg = (Path(charts.__file__).parent / "templates/svg.html").read_text()
@@ -563,46 +408,3 @@ def test_the_template_has_no_stray_names():
     }
     missing = {name for name in used - {"axis"} if f".{name}" not in STYLE}
     assert not missing, textwrap.shorten(str(missing), 200)
-
-
-@pytest.mark.parametrize("labels", [None, slow(torch.arange(60) % 4)])
-def test_the_report_of_a_sparsification(tmp_path, labels):
-    densenet = pytest.importorskip("torchvision.models.densenet")
-    torch.manual_seed(0)
-    model, images = densenet.DenseNet(6, (3, 3), 8, num_classes=4), torch.randn(60, 3, 40, 40)
-    settings = {"max_macs": 0.6, "distil": 2, "evaluations": 0, "progress": False}
-    made = ads_gym.sparsify(model, images, labels, test=images[:9], run=tmp_path / "run", **settings)
-    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != "report.html"}
-    page = write_report(tmp_path / "run", latency=labels is not None).read_text()
-    assert all(path.read_bytes() == content for path, content in before.items())
-    for stage in made.stages:
-        assert stage.name in page and f"{stage.valid.accuracy:.1%}"[:-1] in page
-    assert ("agreement" in page) == (labels is None) or "On 9 test images" in page
-    assert f"{made.relative_macs:.1%}"[:-1] in page and "channels inside its layers" in page
-    RECORD.write(tmp_path / "run" / FILE, replace(made.record, ended=None))
-    with pytest.raises(InvalidValue, match="is not over"):
-        write_report(tmp_path / "run")
-
-
-@pytest.mark.parametrize("bottleneck", [False, slow(True)])
-def test_a_search_for_a_sparsification_is_shown_beside_random_masks(tmp_path, bottleneck):
-    torch.manual_seed(0)
-    config = DenseNetConfig((4, 4), 4, 8, image_shape=(1, 8, 8), classes=4, bottleneck=bottleneck)
-    options = {"max_macs": 0.8, "distil": 0, "seed": 3, "progress": False}
-    model, images, labels = DenseNet(config), torch.randn(80, 1, 8, 8), torch.arange(80) % 4
-    run = tmp_path / "run"
-    made = ads_gym.sparsify(model, images, labels, evaluations=5, run=run, **options)
-    points = {(each.role, each.weights): each.places for each in sparsify_page(run).points}
-    rows = read_rows(run / "search")
-    assert len(points[Role.EVALUATED, "repaired"]) == len(sparsify_page(run).curve.objectives) == len(rows) == 5
-    assert len(points[Role.CHOSEN, "repaired"]) == 1
-    of_random = [macs for macs, _ in points[Role.RANDOM, "repaired"]]
-    assert len(of_random) == RANDOM_MASKS and 0.6 < min(of_random) <= max(of_random) <= 0.8
-    # What elimination leaves is what `evaluations=0` takes; it is the result, or shown beside it.
-    alone = ads_gym.sparsify(model, images, labels, evaluations=0, **options)
-    shown = points.get((Role.CHANNELS, "repaired"), points[Role.CHOSEN, "repaired"])
-    assert shown == [(alone.relative_macs, alone.stages[-1].valid.accuracy)]
-    assert (made.architecture == alone.architecture) == ((Role.CHANNELS, "repaired") not in points)
-    shutil.rmtree(run / "search")
-    left = {each.role for each in sparsify_page(run).points}
-    assert left - {Role.CHANNELS} == {Role.RANDOM, Role.DENSE, Role.CHOSEN} and sparsify_page(run).curve is None
