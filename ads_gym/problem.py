@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, Weights, adopt
 from ads_gym.evaluators.planted import PlantedEvaluator
@@ -22,6 +24,7 @@ from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore, StoredEvaluator
 from ads_gym.files import resolve
 from ads_gym.imports import import_object
 from ads_gym.nets.cost import CostTable
+from ads_gym.nets.features import Feature, shape_feature
 from ads_gym.objective import Objective, Reward, check_cost_weight, find_reward
 from ads_gym.records import checked
 from ads_gym.tasks import Task
@@ -38,6 +41,10 @@ class Scored(NamedTuple):
     objective: float
 
 
+def _ignore(what: str, evaluations: int) -> None:
+    """Nothing is charged where there is no budget."""
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Everything that is fixed about a search before it begins.
@@ -52,6 +59,7 @@ class Problem:
         evaluators: for each kind of weights what scores with them, `evaluator` among them; none where `weights` is
             None.
         network: returns the trained dense network (a new copy at each call); None where metrics are not a network's.
+        charge: called with a name and a number of evaluations, for what is no evaluation and costs as much.
     """
 
     cost: CostTable
@@ -62,6 +70,7 @@ class Problem:
     network: "Callable[[], DenseNet] | None" = None
     weights: Weights | None = None
     evaluators: Mapping[Weights, BaseEvaluator] = field(default_factory=dict)
+    charge: Callable[[str, int], None] = _ignore
 
     @property
     def topology(self) -> Topology:
@@ -129,6 +138,41 @@ class Problem:
         (With a fair coin for each bit, nearly all masks would keep about half of the connections.)
         """
         return self.project(rng.random(self.topology.size) < rng.random(), rng)
+
+    def feature(self, feature: Feature | str) -> NDArray[np.float64]:
+        """Return what is known of each connection before any evaluation, float64 [E]; see `Feature`.
+
+        What it took is charged, once a run: see `charge_macs`.
+
+        Raises:
+            InvalidValue: a feature of a trained network, where there is none.
+        """
+        wanted = Feature(feature)
+        if not wanted.needs_network:
+            return shape_feature(self.cost, wanted)
+        if self.task is None or self.network is None:
+            raise InvalidValue(
+                f"{wanted} is of a trained network, and {self.name} has none: use another agent, or a task that was "
+                "trained."
+            )
+        known = self.task.feature(wanted, self.topology.scope)
+        self.charge_macs(str(wanted), known.macs)
+        return known.values.copy()
+
+    def charge_macs(self, what: str, macs: int) -> None:
+        """Charge multiply-adds on the trained network in whole evaluations: what these take in the dense network.
+
+        Args:
+            what: took them; charged once a run.
+            macs: by rule: a backward pass takes two forward passes.
+        """
+        if macs and self.task is not None:
+            read = len(self.task.calibration()) + len(self.task.images(Split.VALID))
+            self.charge(what, math.ceil(macs / (read * self.cost.dense_macs)))
+
+    def features(self) -> NDArray[np.float64]:
+        """Return all features, float64 [E, F], in the order of `Feature`; see `feature`."""
+        return np.stack([self.feature(each) for each in Feature], axis=1)
 
     def architecture(self, mask: BoolArray) -> Architecture:
         """Return the architecture of a mask bool [E]."""

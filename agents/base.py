@@ -6,12 +6,13 @@ Shapes: E skip connections, n masks or environments.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, InstanceOf
 
+from ads_gym.choices import Choice
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.limits import MAX_EPOCHS, MAX_MASKS
 from ads_gym.problem import Problem, Scored
@@ -25,11 +26,20 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 
 
+class Needs(Choice, what="need of an agent"):
+    """What an agent reads of a problem besides masks and scores."""
+
+    NOTHING = "nothing"
+    FEATURES = "features"  # what is known of each connection before any evaluation: `Problem.feature`
+    NETWORK = "network"  # the trained network and its images
+
+
 class Agent(Protocol):
     """What a search needs of a policy: a class with `learn`. No base class is needed.
 
-    Two optional class attributes are read before the environment is made: `num_envs = n` asks for a Gymnasium vector
-    environment of n instead of a single one, `observation = "flat"` for that observation.
+    Optional class attributes are read before the environment is made: `num_envs = n` asks for a Gymnasium vector
+    environment of n instead of a single one, `observation = "flat"` for that observation; `needs = "features"` or
+    "network" says what else it reads of the problem, and `source = "..."` where it is published.
     """
 
     def __init__(self, env: Any, *, seed: int) -> None:
@@ -87,9 +97,13 @@ class Optimiser(ABC):
 
     Attributes:
         batch_size: how many masks it wants to have scored at once.
+        needs: what it reads of the problem besides masks and scores; a search refuses it where the task lacks that.
+        source: where the algorithm is published.
     """
 
     batch_size: int = 1
+    needs: ClassVar[Needs] = Needs.NOTHING
+    source: ClassVar[str] = ""
 
     @checked
     def __init__(self, problem: InstanceOf[Problem], *, seed: Seed | np.random.Generator = 0) -> None:

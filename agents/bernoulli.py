@@ -17,9 +17,10 @@ MIN_STD = 1e-4  # added to the standard deviation of objectives: equal objective
 
 
 class Bernoulli(Optimiser):
-    """Independent bits: PPO's clipped objective (Schulman et al. 2017) with a leave-one-out baseline, by Adam.
+    """Policy gradient on independent bits.
 
-    A mask above the MACs limit is projected, and is learned from as if it had been drawn so.
+    PPO's clipped objective with a leave-one-out baseline, by Adam. A mask above the MACs limit is projected, and is
+    learned from as if it had been drawn so.
 
     Args:
         problem: what is searched.
@@ -35,6 +36,8 @@ class Bernoulli(Optimiser):
     Raises:
         InvalidValue: an option out of range.
     """
+
+    source = "Williams 1992; Schulman et al. 2017"
 
     @checked
     def __init__(

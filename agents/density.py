@@ -4,9 +4,9 @@ from ads_gym.agents.bernoulli import Bernoulli
 
 
 class Density(Bernoulli):
-    """`Bernoulli` with one logit that all connections share.
+    """Learn how many to keep, not which.
 
-    Its score shows what the density alone is worth.
+    `Bernoulli` with one logit that all connections share. Its score shows what the density alone is worth.
     """
 
     def _logits_size(self) -> int:

@@ -21,9 +21,10 @@ Search = Generator[BoolArray, float, None]  # yields a mask bool [E], is sent it
 
 
 class LocalSearch(Optimiser):
-    """Climb from the best of some random masks by flips that improve; from a local optimum, perturb the best and go on.
+    """Climb by single flips that improve, with restarts.
 
-    A flip that does not fit the MACs limit is skipped. No mask is asked for twice while new ones are found.
+    It begins at the best of some random masks; at a local optimum it perturbs the best and goes on. A flip that does
+    not fit the MACs limit is skipped. No mask is asked for twice while new ones are found.
 
     Args:
         problem: what is searched.
@@ -34,6 +35,8 @@ class LocalSearch(Optimiser):
     Raises:
         InvalidValue: an option out of range.
     """
+
+    source = "Lourenço et al. 2003"
 
     @checked
     def __init__(self, problem: InstanceOf[Problem], *, seed: Seed = 0, starts: Masks = 32, kick: Masks = 4) -> None:

@@ -11,8 +11,12 @@ from ads_gym.topology import BoolArray
 
 
 class RandomSearch(Optimiser):
-    """Random masks: a density uniform in [0, 1] first, then the bits, projected to the MACs limit."""
+    """Random masks of random density.
 
+    A density uniform in [0, 1] first, then the bits, projected to the MACs limit.
+    """
+
+    source = "Li and Talwalkar 2019"
     batch_size = 32
 
     @checked

@@ -12,12 +12,15 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from ads_gym.agents.base import Needs
 from ads_gym.errors import DamagedFile, InvalidValue, MissingPackage, NotFound, UnknownName, shown, unknown_name
 from ads_gym.imports import import_object, object_name
 from ads_gym.limits import MAX_OPTION
+from ads_gym.problem import Problem
 from ads_gym.records import Environments, check, parse_json
 
 GROUP = "ads_gym.agents"  # of entry points
+NEEDED = {Needs.FEATURES: "features of a trained network", Needs.NETWORK: "a trained network"}
 RENAMED = {
     "reinforce": "recurrent (its policy by itself) and bayes (its Gaussian process by itself)",
 }
@@ -40,6 +43,20 @@ class LoadedAgent:
     kind: Kind
     num_envs: int | None  # of a vector environment; None: a single environment
     observation: str | None  # None: the environment's default
+    needs: Needs = Needs.NOTHING
+    source: str = ""  # where it is published
+
+    def check_problem(self, problem: Problem) -> None:
+        """Check that a problem has what the agent needs.
+
+        Raises:
+            InvalidValue: it does not.
+        """
+        if self.needs is not Needs.NOTHING and problem.network is None:
+            raise InvalidValue(
+                f"agent {self.name} reads {NEEDED[self.needs]}, and {problem.name} has none: use another agent, or a "
+                "task that was trained."
+            )
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Check the names of options before anything is evaluated.
@@ -95,10 +112,9 @@ def find_agent(agent: Any) -> LoadedAgent:
             f"it is, as 'module:name' or by name ({', '.join(agent_names())}); got {shown(agent)}."
         )
     kind = _kind(made)
-    if kind is Kind.OPTIMISER:
-        return LoadedAgent(name, made, kind, None, None)
-    observation = _attribute(made, "observation")
-    return LoadedAgent(name, made, kind, _num_envs(made, name), observation if isinstance(observation, str) else None)
+    needs, source, observation = (_text(made, each) for each in ("needs", "source", "observation"))
+    with_env = (None, None) if kind is Kind.OPTIMISER else (_num_envs(made, name), observation)
+    return LoadedAgent(name, made, kind, *with_env, Needs(needs or Needs.NOTHING), source or "")
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
@@ -141,6 +157,12 @@ def _attribute(made: Any, name: str) -> Any:
     while isinstance(made, partial) and not hasattr(made, name):
         made = made.func
     return getattr(made, name, None)
+
+
+def _text(made: Any, name: str) -> str | None:
+    """Return an attribute that is text."""
+    found = _attribute(made, name)
+    return found if isinstance(found, str) else None
 
 
 def _num_envs(made: Any, name: str) -> int | None:

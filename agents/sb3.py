@@ -34,7 +34,9 @@ CONTRIB = "sb3-contrib"  # what pip calls the package of RecurrentPPO and Maskab
 
 
 def ppo(env: Any, seed: int, **options: Any) -> None:
-    """Stable-Baselines3's PPO, with two hidden layers on the flat observation.
+    """Stable-Baselines3's PPO.
+
+    Two hidden layers read the flat observation.
 
     Args:
         env: `DenseNetSparsifyVectorEnv`, observation "flat".
@@ -50,7 +52,9 @@ def ppo(env: Any, seed: int, **options: Any) -> None:
 
 
 def recurrent(env: Any, seed: int, **options: Any) -> None:
-    """sb3-contrib's RecurrentPPO, with an LSTM of 32 units on the flat observation.
+    """sb3-contrib's RecurrentPPO.
+
+    An LSTM of 32 units reads the flat observation.
 
     Args:
         env: `DenseNetSparsifyVectorEnv`, observation "flat".
@@ -66,7 +70,9 @@ def recurrent(env: Any, seed: int, **options: Any) -> None:
 
 
 def maskable(env: Any, seed: int, **options: Any) -> None:
-    """sb3-contrib's MaskablePPO, with two hidden layers on the flat observation: it never tries what does not fit.
+    """sb3-contrib's MaskablePPO.
+
+    Two hidden layers read the flat observation; it never tries what does not fit.
 
     Args:
         env: `DenseNetSparsifyVectorEnv`, observation "flat".
@@ -80,9 +86,14 @@ def maskable(env: Any, seed: int, **options: Any) -> None:
     _learn("maskable", import_package("sb3_contrib", CONTRIB).MaskablePPO, env, seed, options)
 
 
-for _agent in (ppo, recurrent, maskable):
+for _agent, _source in {
+    ppo: "Schulman et al. 2017",
+    recurrent: "Schulman et al. 2017",
+    maskable: "Huang and Ontañón 2022",
+}.items():
     _agent.num_envs = EPISODES  # type: ignore[attr-defined]
     _agent.observation = "flat"  # type: ignore[attr-defined]
+    _agent.source = _source  # type: ignore[attr-defined]
 
 
 def vec_env(env: VectorEnv[Any, Any, Any]) -> "DenseNetSparsifyVecEnv":

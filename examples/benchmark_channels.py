@@ -20,8 +20,8 @@ from compare.networks import Choice, Maker, compare, parser
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.nets.channels import least_macs, order_channels, reordered
-from ads_gym.nets.cost import CostTable, dense_cost
-from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.nets.cost import CostTable, dense_cost, kept_within
+from ads_gym.nets.residual import elimination_order
 from ads_gym.topology import Topology
 
 
@@ -47,7 +47,7 @@ class WithFewer(Maker):
                 yield name, 0, Architecture(uniform(config, most), all_kept), supernet
         if cost.least_macs <= most:
             order = elimination_order(self.supernet, self.images)
-            mask = kept_within(order, cost.connection_macs, most - cost.least_macs)
+            mask = kept_within([each.part for each in order], cost.connection_macs, most - cost.least_macs)
             yield "connections", 0, Architecture(config, mask), self.supernet
 
 

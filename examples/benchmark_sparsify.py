@@ -21,8 +21,8 @@ from compare.networks import Choice, Maker, compare, parser
 import ads_gym
 from ads_gym.architecture import Architecture
 from ads_gym.nets.channels import order_channels
-from ads_gym.nets.cost import CostTable
-from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.nets.cost import CostTable, kept_within
+from ads_gym.nets.residual import elimination_order
 from ads_gym.runs.comparison import masks_that_cost
 
 SEARCHES = {  # agent, and the weights with which it is rewarded
@@ -46,7 +46,7 @@ class Chosen(Maker):
         """(choice, number, mask) within a limit on relative MACs."""
         cost, most = CostTable(self.task.config), int(limit * self.dense_macs)
         order = elimination_order(self.supernet, self.images)
-        yield "residual", 0, kept_within(order, cost.connection_macs, most - cost.least_macs)
+        yield "residual", 0, kept_within([each.part for each in order], cost.connection_macs, most - cost.least_macs)
         masks = masks_that_cost(cost, most, self.args.random, np.random.default_rng(0))
         yield from (("random", number, mask) for number, mask in enumerate(masks))
         for name in self.args.searches:

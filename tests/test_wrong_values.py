@@ -23,8 +23,8 @@ from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
 from ads_gym.agents.local_search import LocalSearch
 from ads_gym.agents.random_search import RandomSearch
+from ads_gym.agents.rankings import Residual
 from ads_gym.agents.recurrent.agent import Recurrent
-from ads_gym.agents.residual import Residual
 from ads_gym.agents.sb3 import vec_env
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.compression.sparsify import sparsify

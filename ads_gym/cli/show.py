@@ -71,14 +71,14 @@ def agents() -> None:
     from ads_gym.errors import AdsGymError
     from ads_gym.tables import make_table
 
-    table = make_table(("agent", "kind", "what it does"))
+    table = make_table(("agent", "kind", "needs", "what it does", "source"))
     for name in agent_names():
         try:
             agent = find_agent(name)
-            kind, summary = str(agent.kind), (agent.make.__doc__ or "").strip().split("\n\n")[0]
+            told = str(agent.kind), str(agent.needs), (agent.make.__doc__ or "").strip().split("\n\n")[0], agent.source
         except AdsGymError as error:
-            kind, summary = "", str(error)
-        table.add_row(name, kind, " ".join(summary.split()))
+            told = "", "", str(error), ""
+        table.add_row(name, *(" ".join(each.split()) for each in told))
     _print(table)
 
 

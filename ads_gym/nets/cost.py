@@ -120,6 +120,26 @@ class Destination(NamedTuple):
     is_layer: bool
 
 
+def kept_within(order: IntArray | Sequence[int], macs: IntArray, room: int) -> BoolArray:
+    """What is kept, bool [E], if connections are dropped in an order until the others fit.
+
+    What was dropped last is put back as far as it fits.
+
+    Args:
+        order: of all skip connections, by their numbers.
+        macs: int64 [E], of each connection.
+        room: most MACs that those that are kept need in all.
+    """
+    mask = np.ones(len(order), np.bool_)
+    for connection in order:
+        if int(mask @ macs) <= room:
+            break
+        mask[connection] = False
+    for connection in reversed(order):
+        mask[connection] |= int(mask @ macs) + int(macs[connection]) <= room
+    return mask
+
+
 def destinations(config: DenseNetConfig) -> Iterator[Destination]:
     """All destinations, block by block, layers then output."""
     for index, block in enumerate(config.geometry):

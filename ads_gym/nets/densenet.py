@@ -96,13 +96,14 @@ class DenseNet(nn.Module):
         self.config = config
         self.features, self.classifier = modules(config, config.source_widths, config.node_widths, device)
 
-    def forward(self, images: Tensor, mask: BoolArray | None = None, scope: Scope = Scope.LAYERS) -> Tensor:
+    def forward(self, images: Tensor, mask: BoolArray | Tensor | None = None, scope: Scope = Scope.LAYERS) -> Tensor:
         """Logits [n, classes] of images float [n, c, h, w].
 
         Args:
             images: scaled to [-1, 1].
             mask: bool[E] of `Topology(config.blocks, scope)`; a dropped connection contributes nothing (its channels
-                are zero after BatchNorm and ReLU). None keeps all.
+                are zero after BatchNorm and ReLU). Or gates, a float tensor [E]: what the channels of each connection
+                are multiplied by there. None keeps all.
             scope: of the mask.
 
         Raises:
@@ -119,16 +120,21 @@ class DenseNet(nn.Module):
                 x = child(x, next(gates)) if isinstance(child, Transition) else child(x)
         return cast(Tensor, self.classifier(read_out(x, next(gates))))
 
-    def _gates(self, mask: BoolArray | None, scope: Scope, like: Tensor) -> Iterator[Tensor | None]:
-        """For every destination in order: None, or 0 and 1 for each channel that it reads."""
+    def _gates(self, mask: BoolArray | Tensor | None, scope: Scope, like: Tensor) -> Iterator[Tensor | None]:
+        """For every destination in order: None, or what each channel that it reads is multiplied by."""
         if mask is None:
             yield from itertools.repeat(None)
             return
-        mask = Topology(self.config.blocks, scope).check_mask(mask)
-        for sources, widths in zip(kept_sources(self.config, mask, scope), self.config.source_widths, strict=True):
-            bits = torch.zeros(len(widths), dtype=like.dtype, device="cpu")
-            bits[list(sources)] = 1
-            yield bits.repeat_interleave(torch.tensor(widths, device="cpu")).to(like.device, non_blocking=True)
+        topology = Topology(self.config.blocks, scope)
+        gates = mask if isinstance(mask, Tensor) else torch.from_numpy(topology.check_mask(mask))
+        if gates.shape != (topology.size,):
+            raise InvalidValue(f"there is a gate for each of {topology.size} connections, got {list(gates.shape)}.")
+        every = torch.ones(len(self.config.blocks), topology.nodes, topology.nodes, dtype=like.dtype, device="cpu")
+        every = every.index_put(tuple(torch.tensor(topology.connections.T)), gates.to(every))
+        places = ((index, dst) for index, layers in enumerate(self.config.blocks) for dst in range(1, layers + 2))
+        for (index, dst), widths in zip(places, self.config.source_widths, strict=True):
+            row = every[index, dst, :dst].repeat_interleave(torch.tensor(widths, device="cpu"))
+            yield row.to(like.device, non_blocking=True)
 
 
 @torch.inference_mode(False)  # weights made in inference mode could never be trained
@@ -209,6 +215,16 @@ def check_channels(images: Tensor, channels: int) -> None:
 def _options(device: str) -> dict[str, Any]:
     """For every module: networks do not depend on torch's default dtype and default device."""
     return {"device": device, "dtype": torch.float32}
+
+
+def readers(network: DenseNet) -> Iterator[nn.Conv2d | nn.Linear]:
+    """What reads the nodes of each destination, block by block, layers then output."""
+    for child in network.features:
+        if isinstance(child, nn.Sequential):
+            yield from (cast(Layer, layer).conv1 for layer in child)
+        elif isinstance(child, Transition):
+            yield child.conv
+    yield network.classifier
 
 
 def read_out(x: Tensor, gate: Tensor | None = None) -> Tensor:

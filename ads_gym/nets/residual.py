@@ -5,10 +5,9 @@ drops, again and again, the connection for which its destination's squared error
 with it (`ads_gym.nets.sensitivity`), grows least for each MAC that is saved.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import accumulate
 
-import numpy as np
 from torch import Tensor
 
 from ads_gym.nets.cost import CostTable, destinations
@@ -17,7 +16,7 @@ from ads_gym.nets.elimination import Dropped, Elimination, merged
 from ads_gym.nets.elimination_pass import Eliminations
 from ads_gym.nets.repair import LayerProgress
 from ads_gym.records import Seed, checked
-from ads_gym.topology import BoolArray, IntArray, Scope, ScopeName
+from ads_gym.topology import Scope, ScopeName
 
 
 @checked
@@ -63,21 +62,3 @@ def elimination_order(
 
     Eliminations(supernet, images, seed=seed).visit(take)
     return [each for _, each in merged(queues)]
-
-
-def kept_within(order: Sequence[Dropped], macs: IntArray, room: int) -> BoolArray:
-    """The mask bool [E] that elimination leaves, with what was dropped last put back as far as it fits.
-
-    Args:
-        order: of all skip connections.
-        macs: of each connection.
-        room: most MACs that those that are kept need in all.
-    """
-    mask, numbers = np.ones(len(order), np.bool_), [each.part for each in order]
-    for connection in numbers:
-        if int(mask @ macs) <= room:
-            break
-        mask[connection] = False
-    for connection in reversed(numbers):
-        mask[connection] |= int(mask @ macs) + int(macs[connection]) <= room
-    return mask

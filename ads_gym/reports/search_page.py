@@ -49,8 +49,7 @@ def search_page(run: Path) -> Page:
     has_weights = scores.weights is not None
     return Page(
         title=task,
-        what=f"Agent {agent} searched on {task}: {_count(result.evaluations, 'evaluation')} in "
-        f"{_count(result.episodes, 'episode')}.",
+        what=f"Agent {agent} searched on {task}: {result.counts}.",
         measured="accuracy",
         architecture=result.architecture,
         stages=tuple(_stages(result, scores)),
@@ -322,7 +321,3 @@ def text(value: Any) -> str:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

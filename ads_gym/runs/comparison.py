@@ -9,7 +9,8 @@ import numpy as np
 
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Weights
-from ads_gym.nets.cost import CostTable
+from ads_gym.nets.cost import CostTable, kept_within
+from ads_gym.nets.features import Feature
 from ads_gym.problem import Problem, Scored
 from ads_gym.runs.result import Line
 from ads_gym.topology import BoolArray
@@ -32,7 +33,7 @@ def compare(problem: Problem, best: BoolArray, seed: int) -> tuple[Line, ...]:
         "dense": [problem.topology.dense()],
         "chain": [problem.topology.chain()],
         "random": [*masks_that_cost(cost, macs, RANDOM_MASKS, np.random.default_rng(seed))],
-        "residual": _residual(problem, macs, seed),
+        "residual": _residual(problem, macs),
         "best": [best],
     }
     masks = np.concatenate([np.stack(group) for group in groups.values() if len(group)])
@@ -56,15 +57,12 @@ def compare(problem: Problem, best: BoolArray, seed: int) -> tuple[Line, ...]:
     return tuple(line(name, rows) for name, rows in places.items() if len(groups[name]))
 
 
-def _residual(problem: Problem, macs: int, seed: int) -> list[BoolArray]:
+def _residual(problem: Problem, macs: int) -> list[BoolArray]:
     """The mask that elimination by residuals leaves within so many MACs; none, where there is no network."""
     if problem.network is None or problem.task is None:
         return []
-    from ads_gym.agents.residual import order_of
-    from ads_gym.nets.residual import kept_within
-
     try:
-        order = order_of(problem, seed)
+        order = np.argsort(problem.feature(Feature.RESIDUAL))
     except InvalidValue as error:  # of a network whose activations are beyond arithmetic, or of too few images
         warnings.warn(f"the closing table has no line for residual: {error}", stacklevel=2)
         return []

@@ -20,7 +20,7 @@ from ads_gym.runs.folder import (
     place_of,
 )
 from ads_gym.runs.identity import Identity
-from ads_gym.runs.record import Row, RunRecord, to_csv
+from ads_gym.runs.record import Row, RunRecord, best_of, to_csv
 from ads_gym.runs.recorder import StoppedBy
 
 
@@ -56,6 +56,7 @@ class OpenRun:
     rows: list[Row]
     stopped_by: StoppedBy = StoppedBy.AGENT
     episodes: int = 0
+    charged: int = 0  # evaluations, for what is none
 
     def write(self, **changes: Any) -> None:
         """Change entries of the manifest."""
@@ -75,6 +76,22 @@ class OpenRun:
                 "or restart (restart=True), which keeps the old one under another name."
             )
         self.write(differs_at=self.manifest.differs_at or number)
+
+    def best(self) -> Row:
+        """Return the best of what was evaluated.
+
+        Raises:
+            InvalidValue: nothing was.
+        """
+        if self.rows:
+            return best_of(self.rows)
+        told = f"agent {self.job.agent.name} ended before a single network was evaluated"
+        if self.stopped_by is StoppedBy.EVALUATIONS:
+            told += (
+                f": what it wants to know of the network before that costs more than the {self.manifest.budget} "
+                "evaluations of its budget; give more"
+            )
+        raise InvalidValue(f"{told}.")
 
     def write_best(self, best: Row) -> None:
         """Write the best architecture so far."""
@@ -139,10 +156,11 @@ def _opened(
         record,
         record.history(problem.evaluator.fingerprint, problem.topology),
     )
-    if len(opened.rows) > evaluations:
+    if opened.rows and opened.rows[-1].spent > evaluations:
         raise InvalidValue(
-            f"the run in {folder.path} has {len(opened.rows)} evaluations, more than the {evaluations} asked for, and "
-            "its agent or reward has no name by which its record could answer: ask for more, or give another folder."
+            f"the run in {folder.path} has {opened.rows[-1].spent} evaluations, more than the {evaluations} asked for, "
+            "and its agent or reward has no name by which its record could answer: ask for more, or give another "
+            "folder."
         )
     task = job.problem.task
     root = getattr(task, "data_root", None)

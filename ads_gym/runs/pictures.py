@@ -76,13 +76,9 @@ def closing_table(result: SearchResult) -> Table:
     return table
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _title(result: SearchResult) -> str:
     """How much was searched, and why it ended."""
-    told = f"{_count(result.evaluations, 'evaluation')} in {_count(result.episodes, 'episode')}"
+    told = result.counts
     if result.stopped_by is StoppedBy.EPISODES:
         return f"{told}: stopped, since {EPISODES_PER_EVALUATION} episodes for each evaluation of the budget came first"
     if result.stopped_by is StoppedBy.AGENT:

@@ -24,15 +24,16 @@ MAX_STEPS = 10**9  # what policies are told to learn for: the budget ends them, 
 def play(run: OpenRun, progress: bool) -> None:
     """Let the agent search from its first step until the budget is spent; the record answers what it has already."""
     budget = run.manifest.budget
-    with Scalars(run.folder.tensorboard) as scalars, ProgressLine(budget, len(run.rows), progress) as line:
+    recorded = run.rows[-1].spent if run.rows else 0
+    with Scalars(run.folder.tensorboard) as scalars, ProgressLine(budget, recorded, progress) as line:
         paid = replace(run.problem, evaluator=run.job.problem.evaluator)  # the recorder itself stores what it gives
         recorder = Recorder(paid, run.record, budget, on_rows=watch(run, scalars, line), on_difference=run.differ)
         run.rows = recorder.rows
-        problem = replace(run.problem, evaluator=recorder)
+        problem = replace(run.problem, evaluator=recorder, charge=recorder.charge)
         try:
             (optimise if run.job.agent.kind is Kind.OPTIMISER else step_environment)(run, problem, recorder)
         finally:
-            run.episodes = recorder.episodes
+            run.episodes, run.charged = recorder.episodes, recorder.charged
     if recorder.next_to_repeat is not None and not run.may_differ:
         run.differ(recorder.next_to_repeat)
     run.stopped_by = recorder.stopped_by or StoppedBy.AGENT
@@ -102,6 +103,6 @@ def watch(run: OpenRun, scalars: Scalars, line: ProgressLine) -> Callable[[Seque
             best = leader
             run.write_best(best)
         scalars.write(rows, leader)
-        line.update(rows[-1].number, leader)
+        line.update(rows[-1].spent, leader)
 
     return update

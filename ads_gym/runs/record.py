@@ -18,11 +18,12 @@ from ads_gym.topology import Topology
 
 HISTORY = (
     "CREATE TABLE history (number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, mask BLOB NOT NULL UNIQUE, "
-    f"{column('objective', float)}, {column('episode', int)}, {column('seconds', float)}) STRICT"
+    f"{column('objective', float)}, {column('episode', int)}, {column('seconds', float)}, {column('charged', int)}"
+    ") STRICT"
 )
-_INSERT = "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SELECT = (
-    f"SELECT number, mask, {', '.join(FIELD_TYPES)}, objective, episode, seconds "
+    f"SELECT number, mask, {', '.join(FIELD_TYPES)}, objective, episode, seconds, charged "
     "FROM history JOIN evaluations USING (fingerprint, mask) WHERE fingerprint = ? ORDER BY number"
 )
 
@@ -37,6 +38,12 @@ class Row:
     objective: float
     episode: int  # which episode asked for it, from 1; a mask that was scored without being played is an episode too
     seconds: float  # that its evaluation took; those of a batch share alike
+    charged: int = 0  # evaluations that were charged before it, for what is none and costs as much (`Problem.charge`)
+
+    @property
+    def spent(self) -> int:
+        """Of the budget, after this evaluation."""
+        return self.number + self.charged
 
 
 class RunRecord(EvaluationStore):
@@ -51,7 +58,7 @@ class RunRecord(EvaluationStore):
         DamagedFile, StorageError: as `EvaluationStore`.
     """
 
-    schema = Schema("record of a run", 0x41445352, 2, (EVALUATIONS, HISTORY))  # "ADSR"
+    schema = Schema("record of a run", 0x41445352, 3, (EVALUATIONS, HISTORY))  # "ADSR"
 
     def append(self, fingerprint: str, rows: Sequence[Row]) -> None:
         """Commit evaluations with their metrics, all or none.
@@ -61,7 +68,10 @@ class RunRecord(EvaluationStore):
         """
         with self.database.transaction() as connection:
             insert_metrics(connection, fingerprint, {row.mask: row.metrics for row in rows})
-            values = [(row.number, fingerprint, row.mask, row.objective, row.episode, row.seconds) for row in rows]
+            values = [
+                (row.number, fingerprint, row.mask, row.objective, row.episode, row.seconds, row.charged)
+                for row in rows
+            ]
             connection.executemany(_INSERT, values)
 
     def history(self, fingerprint: str, topology: Topology | None = None) -> list[Row]:
@@ -81,10 +91,12 @@ class RunRecord(EvaluationStore):
             for number, mask, *rest in self.database.rows(_SELECT, (fingerprint,))
         ]
         for number, row in enumerate(rows, start=1):
-            if row.number != number or not (topology is None or topology.is_key(row.mask)):
+            is_charged = row.charged >= (rows[number - 2].charged if number > 1 else 0)
+            if row.number != number or not is_charged or not (topology is None or topology.is_key(row.mask)):
                 raise DamagedFile(
                     f"the record of a run {self.path} is damaged: evaluation {number} is missing, or its mask is none "
-                    "of this network. Restore it, or give another path."
+                    "of this network, or fewer evaluations are charged than before it. Restore it, or give another "
+                    "path."
                 )
         ((count,),) = self.database.rows("SELECT count(*) FROM history")
         if count != len(rows):
@@ -163,10 +175,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     """Return rows as CSV, a header first; masks in hex, floats so that they read back the same."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("number", "mask", *FIELD_TYPES, "objective", "episode", "seconds"))
+    writer.writerow(("number", "mask", *FIELD_TYPES, "objective", "episode", "charged", "seconds"))
     for row in rows:
         metrics: Mapping[str, float] = vars(row.metrics)
         writer.writerow(
-            (row.number, row.mask.hex(), *metrics.values(), row.objective, row.episode, f"{row.seconds:.6f}")
+            (
+                *(row.number, row.mask.hex(), *metrics.values()),
+                *(row.objective, row.episode, row.charged, f"{row.seconds:.6f}"),
+            )
         )
     return text.getvalue()

@@ -62,6 +62,7 @@ class Recorder(EvaluatorWrapper):
         self.record = record
         self.budget = budget
         self.episodes = 0  # masks asked for: each episode asks for one, at its end
+        self.charged = 0  # evaluations, for what is none and costs as much
         self.stopped_by: StoppedBy | None = None
         self.rows = record.history(self.fingerprint, self.topology)
         self._objective = problem.objective
@@ -69,6 +70,7 @@ class Recorder(EvaluatorWrapper):
         self._known = {row.mask: row.metrics for row in self.rows}
         self._to_repeat = [row.mask for row in reversed(self.rows)]  # the next one last
         self._asked: set[bytes] = set()  # by this process
+        self._charges: set[str] = set()
         self._check_objective()
 
     @property
@@ -84,9 +86,27 @@ class Recorder(EvaluatorWrapper):
         """
         if self.stopped_by is not None:
             raise BudgetExhausted(
-                f"the run is over: {len(self.rows)} of {self.budget} evaluations in {self.episodes} episodes "
-                f"(at most {EPISODES_PER_EVALUATION} for each)."
+                f"the run is over: {len(self.rows) + self.charged} of {self.budget} evaluations in {self.episodes} "
+                f"episodes (at most {EPISODES_PER_EVALUATION} for each)."
             )
+
+    def charge(self, what: str, evaluations: int) -> None:
+        """Take evaluations off the budget, for what is none and costs as much: each thing once.
+
+        Raises:
+            BudgetExhausted: so many are not left; then the run is over.
+        """
+        self.check()
+        if what in self._charges:
+            return
+        if len(self.rows) + self.charged + evaluations > self.budget:
+            self.stopped_by = StoppedBy.EVALUATIONS
+            raise BudgetExhausted(
+                f"the run is over: {what} takes as long as {evaluations} evaluations, and of {self.budget} "
+                f"{self.budget - len(self.rows) - self.charged} are left."
+            )
+        self._charges.add(what)
+        self.charged += evaluations
 
     def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
         """Return one Metrics for each of masks bool [n, E]; a batch beyond the budget is cut in its order.
@@ -101,7 +121,7 @@ class Recorder(EvaluatorWrapper):
             is_new = key not in self._known and key not in new
             if self.episodes >= EPISODES_PER_EVALUATION * self.budget:
                 self.stopped_by = StoppedBy.EPISODES
-            elif is_new and len(self._known) + len(new) >= self.budget:
+            elif is_new and len(self._known) + len(new) + self.charged >= self.budget:
                 self.stopped_by = StoppedBy.EVALUATIONS
             if self.stopped_by is not None:
                 break
@@ -147,7 +167,7 @@ class Recorder(EvaluatorWrapper):
             metrics |= dict(zip(missing, paid, strict=True))
         seconds = (time.perf_counter() - start) / len(new)
         rows = [
-            Row(number, key, metrics[key], self._objective(metrics[key]), episode, seconds)
+            Row(number, key, metrics[key], self._objective(metrics[key]), episode, seconds, self.charged)
             for number, (key, (_, episode)) in enumerate(new.items(), start=len(self.rows) + 1)
         ]
         self.record.append(self.fingerprint, rows)

@@ -54,6 +54,15 @@ class SearchResult:
     stopped_by: StoppedBy  # why the run is over
     table: tuple[Line, ...]  # dense, chain, of the best's cost random masks and (with a network) `residual`, best
     stored: Stored | None = None  # None: this call played the run
+    charged: int = 0  # evaluations of the budget, for what is none and costs as much (`Problem.charge`)
+
+    @property
+    def counts(self) -> str:
+        """How much was searched, in words."""
+        told = _count(self.evaluations, "evaluation")
+        if self.charged:
+            told += f" (and what costs as much as {self.charged} more)"
+        return f"{told} in {_count(self.episodes, 'episode')}"
 
     def to_record(self) -> "ResultRecord":
         """As a manifest holds it; without folder and `stored`."""
@@ -65,6 +74,7 @@ class SearchResult:
             self.episodes,
             self.stopped_by,
             self.table,
+            self.charged,
         )
 
     @classmethod
@@ -84,7 +94,12 @@ class SearchResult:
             found.stopped_by,
             found.table,
             Stored(date, found.evaluations),
+            found.charged,
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _checked_metrics(metrics: Metrics) -> Metrics:
@@ -103,3 +118,4 @@ class ResultRecord:
     episodes: Count
     stopped_by: Annotated[StoppedBy, BeforeValidator(StoppedBy)]
     table: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100), FailFast()]
+    charged: Count = 0

@@ -18,7 +18,7 @@ from ads_gym.runs.identity import Identity, identify
 from ads_gym.runs.open_run import Job, OpenRun, open_run
 from ads_gym.runs.pictures import draw_pictures
 from ads_gym.runs.play import play
-from ads_gym.runs.record import best_of, to_csv
+from ads_gym.runs.record import to_csv
 from ads_gym.runs.result import Evaluations, SearchResult
 from ads_gym.runs.stored_result import stored_result
 from ads_gym.tasks import Task
@@ -104,6 +104,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     job = Job(problem, player, options, Decision.CONNECTION if decision is None else Decision(decision), seed)
     aside = None
     try:
+        player.check_problem(problem)
         identity = identify(problem, reward, player, agent, options, str(job.decision), seed)
         folder = run_folder(job, identity, run)
         if restart and files.exists(folder.manifest):  # one that cannot be read is set aside too
@@ -139,14 +140,13 @@ def find_best(
         AdsGymError: as `search`.
     """
     player = find_agent(agent)
+    player.check_problem(problem)
     reward = problem.objective.function
     job = Job(problem, player, {}, Decision.CONNECTION, seed)
     identity = identify(problem, reward, player, agent, {}, str(job.decision), seed)
     with open_run(RunFolder(folder), job, identity, evaluations) as opened:
         play(opened, progress)
-        if not opened.rows:
-            raise InvalidValue(f"agent {player.name} ended before a single network was evaluated.")
-        return problem.topology.mask(best_of(opened.rows).mask)
+        return problem.topology.mask(opened.best().mask)
 
 
 def run_folder(job: Job, identity: Identity, run: str | Path | None) -> RunFolder:
@@ -168,9 +168,7 @@ def run_folder(job: Job, identity: Identity, run: str | Path | None) -> RunFolde
 
 def close_run(run: OpenRun) -> SearchResult:
     """Compare the best with dense, chain and random; write it, its network and the pictures; end the run."""
-    if not run.rows:
-        raise InvalidValue(f"agent {run.job.agent.name} ended before a single network was evaluated.")
-    best, problem = best_of(run.rows), run.problem
+    best, problem = run.best(), run.problem
     architecture = problem.architecture(problem.topology.mask(best.mask))
     result = SearchResult(
         run.folder.path,
@@ -181,6 +179,7 @@ def close_run(run: OpenRun) -> SearchResult:
         run.episodes,
         run.stopped_by,
         compare(problem, architecture.mask, run.job.seed),
+        charged=run.charged,
     )
     run.write_best(best)
     if problem.network is not None and problem.task is not None:

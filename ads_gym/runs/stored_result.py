@@ -52,7 +52,7 @@ def _shorter_result(
     episodes, stopped_by = _end(rows, folder, manifest, evaluations)
     if stopped_by is None:
         return None
-    kept = rows[:evaluations]
+    kept = [row for row in rows if row.spent <= evaluations]
     if manifest.differs_at is None:  # else episodes were counted by several processes that did not repeat each other
         kept = [row for row in kept if row.episode <= episodes]
     if not kept:  # of episodes that cannot be
@@ -70,14 +70,16 @@ def _shorter_result(
         stopped_by,
         compare(problem, architecture.mask, seed),
         Stored(manifest.ended or manifest.began, len(rows)),
+        kept[-1].charged,
     )
 
 
 def _end(rows: Sequence[Row], folder: RunFolder, manifest: Manifest, evaluations: int) -> tuple[int, StoppedBy | None]:
     """Episodes that a run of fewer evaluations has, and why it ends; None if the record does not reach its end."""
     most = EPISODES_PER_EVALUATION * evaluations
-    if len(rows) > evaluations:
-        episodes = rows[evaluations].episode - 1
+    beyond = next((row for row in rows if row.spent > evaluations), None)
+    if beyond is not None:
+        episodes = beyond.episode - 1
         return (episodes, StoppedBy.EVALUATIONS) if episodes < most else (most, StoppedBy.EPISODES)
     if manifest.result is None or not rows:
         return 0, None

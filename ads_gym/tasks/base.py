@@ -8,6 +8,8 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Weights
+from ads_gym.nets.cost import CostTable
+from ads_gym.nets.features import Feature, Known, shape_feature
 from ads_gym.topology import Scope
 
 if TYPE_CHECKING:
@@ -103,6 +105,20 @@ class Task(ABC):
 
     def repair(self, architecture: Architecture, device: "torch.device | str" = "cpu") -> "SparseDenseNet":
         """Return the same with its weights solved again in closed form (`ads_gym.nets.repair`), without labels."""
+        raise self._has_no_network()
+
+    def feature(self, feature: Feature, scope: Scope | str = Scope.LAYERS) -> Known:
+        """Return what is known of each skip connection before any evaluation; computed once in a process.
+
+        Args:
+            feature: which.
+            scope: which skip connections.
+
+        Raises:
+            InvalidValue: a feature of a trained network, where there is none.
+        """
+        if not feature.needs_network:
+            return Known(shape_feature(CostTable(self.config, Scope(scope)), feature), 0)
         raise self._has_no_network()
 
     def _has_no_network(self) -> InvalidValue:

@@ -15,7 +15,9 @@ from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import SOURCES, DataSpec, Split
 from ads_gym.errors import InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Weights
-from ads_gym.files import exists, file_errors, is_file, resolve
+from ads_gym.files import digest, exists, file_errors, is_file, resolve
+from ads_gym.limits import MAX_TENSORS_BYTES
+from ads_gym.nets.features import Feature, Known
 from ads_gym.records import Name, checked
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 
 MAX_NAME = 255  # what file systems take
+
+_known: dict[tuple[Any, ...], Known] = {}  # features, by what they are of
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,18 @@ class SupernetTask(Task):
 
         kind = RepairedEvaluator if Weights(weights) is Weights.REPAIRED else InheritedEvaluator
         return kind(self.supernet(), self.calibration(), self.images(Split.VALID), Scope(scope), device=device)
+
+    def feature(self, feature: Feature, scope: Scope | str = Scope.LAYERS) -> Known:
+        """See `Task`; of the network, what the calibration images and their labels tell."""
+        if not feature.needs_network:
+            return super().feature(feature, scope)
+        weights = digest(self.files.weights, "weights file", MAX_TENSORS_BYTES)
+        key = weights, self.data, self.data_root, Scope(scope), feature
+        if key not in _known:
+            from ads_gym.nets.importance import network_feature
+
+            _known[key] = network_feature(self.supernet(), self.calibration(), feature, Scope(scope))
+        return _known[key]
 
     @property
     def files(self) -> TaskFiles:

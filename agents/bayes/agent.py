@@ -19,9 +19,10 @@ from ads_gym.topology import BoolArray
 
 
 class Bayes(Optimiser):
-    """Bayesian optimisation: random masks, then batches that maximise a Gaussian process's upper confidence bound.
+    """Bayesian optimisation with a Gaussian process.
 
-    The process predicts the reward before cost; the cost of a mask is known exactly.
+    Random masks come first, then batches that maximise the process's upper confidence bound. The process predicts the
+    reward before cost; the cost of a mask is known exactly.
 
     Args:
         problem: what is searched.
@@ -35,6 +36,8 @@ class Bayes(Optimiser):
     Raises:
         InvalidValue: an option out of range.
     """
+
+    source = "Srinivas et al. 2010"
 
     @checked
     def __init__(

@@ -44,10 +44,11 @@ class RecurrentConfig(PolicyGradientConfig):
 
 
 class Recurrent:
-    """An LSTM policy: policy gradient with a leave-one-out baseline, clipped updates, imitation of its best masks.
+    """Policy gradient with an LSTM that decides in order.
 
-    Where episodes begin with given decisions (`reset(options={"decided": ...})`, by a wrapper), no random masks are
-    scored and none is imitated: the best mask depends on what was given.
+    Clipped updates with a leave-one-out baseline, and imitation of its best masks. Where episodes begin with given
+    decisions (`reset(options={"decided": ...})`, by a wrapper), no random masks are scored and none is imitated: the
+    best mask depends on what was given.
 
     Args:
         env: a vector environment (see `Rollout`), or a single one; decision "connection", observation "matrix".
@@ -58,6 +59,7 @@ class Recurrent:
         UnknownName, InvalidValue: an unknown option, or one out of range; an environment that it cannot step.
     """
 
+    source = "after Automatic DenseNet Sparsification, 2020"
     num_envs = 8
     observation = "matrix"
     Config: ClassVar[type[RecurrentConfig]] = RecurrentConfig

@@ -1,4 +1,4 @@
-"""What all optimisers of ours do: random, density, bernoulli, local, bayes, and the example's."""
+"""What all optimisers of ours do: random, density, bernoulli, local, evolution, bayes, and the example's."""
 
 import subprocess
 import sys
@@ -11,14 +11,15 @@ from ads_gym.agents.base import Optimiser
 from ads_gym.agents.bayes.agent import Bayes
 from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
+from ads_gym.agents.evolution import Evolution
 from ads_gym.agents.local_search import LocalSearch
 from ads_gym.agents.random_search import RandomSearch
 from ads_gym.agents.registry import Kind, find_agent
 from ads_gym.errors import InvalidValue
 from ads_gym.problem import make_problem
 
-OPTIMISERS = [RandomSearch, Density, Bernoulli, LocalSearch, Bayes]
-NAMES = ["random", "density", "bernoulli", "local", "bayes"]
+OPTIMISERS = [RandomSearch, Density, Bernoulli, LocalSearch, Evolution, Bayes]
+NAMES = ["random", "density", "bernoulli", "local", "evolution", "bayes"]
 
 
 def test_they_are_registered():
@@ -62,7 +63,9 @@ def test_where_all_masks_are_known_the_search_ends(optimiser):
     assert len(history(optimiser, planted(3), 20)) <= 8
 
 
-@pytest.mark.parametrize(("optimiser", "better"), [(Bernoulli, 0.75), (LocalSearch, 0.9), (Bayes, 0.95)])
+@pytest.mark.parametrize(
+    ("optimiser", "better"), [(Bernoulli, 0.75), (LocalSearch, 0.9), (Evolution, 0.85), (Bayes, 0.95)]
+)
 def test_it_is_better_than_random(optimiser, better):
     best = {}
     for each in (optimiser, RandomSearch):
@@ -72,7 +75,7 @@ def test_it_is_better_than_random(optimiser, better):
     assert best[optimiser] > better and best[optimiser] > best[RandomSearch]
 
 
-@pytest.mark.parametrize("optimiser", [Bernoulli, LocalSearch, Bayes])
+@pytest.mark.parametrize("optimiser", [Bernoulli, LocalSearch, Evolution, Bayes])
 def test_no_whole_mask_is_right_where_decisions_are_given_at_random(optimiser):
     """A mask's first three bits are replaced by random ones before it is scored: the rest cannot follow them."""
     evaluator = planted(4, kind="given")

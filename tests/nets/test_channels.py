@@ -18,14 +18,14 @@ from ads_gym.data.images import network_input
 from ads_gym.data.splits import Split
 from ads_gym.errors import InvalidValue
 from ads_gym.nets.channels import least_macs, order_channels, reordered
-from ads_gym.nets.cost import CostTable, architecture_cost, dense_cost
+from ads_gym.nets.cost import CostTable, architecture_cost, dense_cost, kept_within
 from ads_gym.nets.densenet import Layer, Transition, read_channels
 from ads_gym.nets.distil import distil
 from ads_gym.nets.folded import fold
 from ads_gym.nets.from_torchvision import from_torchvision
 from ads_gym.nets.recipe import Distillation
 from ads_gym.nets.repair import repair
-from ads_gym.nets.residual import elimination_order, kept_within
+from ads_gym.nets.residual import elimination_order
 from ads_gym.nets.scoring import measure
 from ads_gym.nets.sensitivity import sensitivities
 from ads_gym.nets.sparse import build_sparse, calibrate, load, save
@@ -221,7 +221,9 @@ def test_repaired_it_reads_digits_and_beats_dropping_connections(bottleneck):
     made = order_channels(supernet, images)
     cost = CostTable(supernet.config)
     limit = max(int(0.4 * cost.dense_macs), cost.least_macs)
-    mask = kept_within(elimination_order(supernet, images), cost.connection_macs, limit - cost.least_macs)
+    mask = kept_within(
+        [each.part for each in elimination_order(supernet, images)], cost.connection_macs, limit - cost.least_macs
+    )
     scores = {}
     for name, architecture in {"channels": made.within(limit), "mask": Architecture(supernet.config, mask)}.items():
         full = made.supernet if name == "channels" else supernet

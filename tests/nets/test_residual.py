@@ -1,12 +1,10 @@
-"""Backward elimination by residuals against brute force, and the agent that follows its order."""
+"""Backward elimination by residuals against brute force."""
 
 import pytest
 import torch
 from networks import KINDS, random_images, trained_looking
 from torch.nn import functional
 
-import ads_gym
-from ads_gym.agents.residual import Residual
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.images import network_input
 from ads_gym.errors import InvalidValue
@@ -110,25 +108,3 @@ def test_few_or_constant_images():
     for wrong in (images_of(SMALL, 1), torch.full((3, *SMALL.image_shape), float("nan")), torch.zeros(3, 2, 4, 4)):
         with pytest.raises(InvalidValue, match=r"two images|\[n, 1, h, w\]"):
             elimination_order(supernet, wrong)
-
-
-def test_the_agent_asks_for_nested_masks_that_fit():
-    problem = ads_gym.make_problem("digits", max_macs=0.6)
-    agent = Residual(problem)
-    first = agent.ask(1)
-    assert problem.fits(first).all()
-    cost = problem.cost.connection_macs
-    room = problem.room - int(first[0] @ cost)
-    assert (cost[~first[0]] > room).all()  # nothing that was dropped fits any more
-    others = agent.ask(1_000)
-    assert problem.fits(others).all() and (others[1:] <= others[:-1]).all() and not others[-1].any()
-    assert agent.ask(5).shape == (0, problem.topology.size)
-
-
-@pytest.mark.slow
-def test_a_search_with_it_ends_when_it_has_no_more(tmp_path):
-    result = ads_gym.search("digits", "residual", 3, max_macs=0.8, run=tmp_path / "run", progress=False)
-    assert result.evaluations == 3 and result.metrics.relative_macs <= 0.8
-    with pytest.raises(InvalidValue, match="planted-20 has none"):
-        ads_gym.search("planted-20", "residual", 3, run=tmp_path / "other", progress=False)
-    assert not (tmp_path / "other/manifest.json").exists()

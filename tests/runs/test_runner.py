@@ -9,7 +9,7 @@ from commands import read_manifest as manifest_of
 from searches import climber, rows_of, search, stepper, timeless
 
 import ads_gym
-from ads_gym.agents.residual import Residual
+from ads_gym.agents.rankings import Residual
 from ads_gym.errors import (
     BudgetExhausted,
     InvalidValue,
