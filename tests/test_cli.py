@@ -338,7 +338,18 @@ def test_lists(run):
     listed = run("agents").out
     assert all(name in listed for name in ("random", "density", "bernoulli", "bayes", "recurrent"))
     listed = run("tasks").out
-    assert "built in" in listed and "ads-gym train-supernet --task cifar10" in " ".join(listed.split())
+    assert "built in" in listed and "ads-gym train-supernet --task NAME" in " ".join(listed.split())
+    (deep,) = (line for line in listed.splitlines() if line.startswith(" digits-deep"))
+    assert "12,12,12" in deep and "not trained" in deep
+
+
+def test_a_task_whose_weights_are_gone_is_listed(run, place):
+    for name in ("mine", "digits@4"):
+        folder = place / "home" / "tasks" / name
+        folder.mkdir(parents=True)
+        (folder / "task.json").write_text((PACKAGED / "digits.json").read_text())
+    listed = " ".join(run("tasks").out.split())
+    assert "mine weights are missing" in listed and "digits@4 6,6,6 4 weights are missing" in listed
 
 
 BRACKETS = json.dumps(json.loads((PACKAGED / "digits.json").read_text()) | {"name": ["[/x]"]})
@@ -360,7 +371,7 @@ def test_a_task_that_cannot_be_read_does_not_hide_the_others(run, place, name, c
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
-        ("ads-gym train-supernet --task fas", "fashion-mnist"),
+        ("ads-gym train-supernet --task fas", "fashion-mnist fashion-mnist-deep"),
         ("ads-gym search --task planted-2", "planted-20"),
         ("ads-gym search --agent ran", "random"),
     ],
@@ -368,7 +379,7 @@ def test_a_task_that_cannot_be_read_does_not_hide_the_others(run, place, name, c
 def test_names_are_completed(line, completed):
     words = line.split()
     shell = {"_ADS_GYM_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    assert run_program(env=os.environ | shell).out.split() == [completed]
+    assert run_program(env=os.environ | shell).out.split() == completed.split()
 
 
 def test_the_bar_tells_epoch_loss_and_time_left(capsys, monkeypatch):

@@ -67,6 +67,19 @@ def test_a_task_is_not_shown_for_other_data(run, place, change):
     assert again.code == 0 and run(*TRAIN, "--out", "task").out == again.out
 
 
+def test_a_name_says_the_seed(run):
+    small = (*NETWORK, "--epochs", "1", "--train", "100", "--valid", "40")
+    for seed in (1, 2):
+        done = run("train-supernet", "--task", f"digits@{seed}", *small)
+        assert done.code == 0 and f"ads-gym search --task digits@{seed}" in done.out
+        assert Task.load(f"digits@{seed}").record.recipe.seed == seed
+    one, two = (Task.load(f"digits@{seed}") for seed in (1, 2))
+    assert one.data == two.data and one.files.weights.read_bytes() != two.files.weights.read_bytes()
+    refused(run("train-supernet", "--task", "digits@1", "--seed", "2", *small), "says the seed 1, and --seed 2")
+    assert run("train-supernet", "--task", "digits@1", "--seed", "1", *small).code == 0
+    assert "digits@2" in run("tasks").out
+
+
 def test_a_task_is_not_shown_for_other_weights(run, place):
     config = DenseNetConfig((2, 2), 2, 4, image_shape=(1, 8, 8), classes=2)
     command = (*TRAIN, "--out", "task", "--weights", "w.pt")

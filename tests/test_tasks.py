@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.data.spec import SOURCES
 from ads_gym.data.splits import DataSpec, Split, default_spec
 from ads_gym.errors import DamagedFile, DeviceUnavailable, InvalidValue, NotFound, StorageError, UnknownName
 from ads_gym.evaluators.base import Evaluator
@@ -22,6 +23,7 @@ from ads_gym.nets.recipe import Recipe
 from ads_gym.problem import make_problem
 from ads_gym.records import to_values
 from ads_gym.tasks import PLANTED, PlantedTask, SupernetTask, Task, save_task, task_names, tasks_home
+from ads_gym.tasks.presets import PRESETS, is_preset, split_name
 from ads_gym.tasks.training_record import TrainingRecord
 from ads_gym.topology import Scope, Topology
 
@@ -217,7 +219,7 @@ def test_named_tasks_live_in_the_home(home, weights):
     assert str(home / "tasks" / "fashion-mnist") in str(caught.value)
     before = {entry.name: entry for entry in task_names()}
     assert not before["fashion-mnist"].ready and before["fashion-mnist"].where == str(home / "tasks" / "fashion-mnist")
-    assert set(before) == {"digits", "fashion-mnist", "cifar10", "cifar100", "svhn", *PLANTED}
+    assert set(before) == {*PRESETS, *PLANTED}
     assert all(before[name].ready and before[name].where == "built in" for name in PLANTED)
     config = DenseNetConfig((2, 3), growth=2, stem_channels=3, image_shape=(1, 28, 28))
     network = DenseNet(config)
@@ -362,3 +364,19 @@ for i in itertools.count():
         found += 1
         assert (task.supernet().classifier.bias == int(task.record.data)).all()
     assert found
+
+
+def test_names_say_seeds():
+    assert split_name("digits@3") == ("digits", 3) and split_name("digits") == ("digits", None)
+    for other in ("digits@", "digits@03", "digits@-1", "@3", "digits@3@4", "digits@9999999999"):
+        assert not is_preset(other)
+    for name, preset in PRESETS.items():
+        assert preset.source in SOURCES and is_preset(f"{name}@12")
+
+
+def test_a_name_that_is_not_trained_says_how():
+    for name in ("digits-deep", "digits@4"):
+        with pytest.raises(NotFound, match=f"ads-gym train-supernet --task {name}$"):
+            Task.load(name)
+    with pytest.raises(UnknownName, match="digits-deep"):
+        Task.load("digits-depp")

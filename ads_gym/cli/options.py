@@ -19,9 +19,9 @@ def _agent_names(incomplete: str) -> list[str]:
 
 
 def _source_names(incomplete: str) -> list[str]:
-    from ads_gym.data.spec import SOURCES
+    from ads_gym.tasks.presets import PRESETS
 
-    return [name for name in SOURCES if name.startswith(incomplete)]
+    return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 TaskOption = Annotated[
@@ -33,7 +33,12 @@ AgentOption = Annotated[
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option("--task", metavar="NAME", help="A named data set.", autocompletion=_source_names),
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="A name, as ads-gym tasks lists them; digits@3: the same, trained with seed 3.",
+        autocompletion=_source_names,
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 DataRootOption = Annotated[

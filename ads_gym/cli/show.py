@@ -48,11 +48,15 @@ def tasks() -> None:
     from ads_gym.errors import AdsGymError
     from ads_gym.tables import make_table
     from ads_gym.tasks import Task, task_names
+    from ads_gym.tasks.presets import PRESETS, split_name
 
     table = make_table(("task", "blocks", "growth", "images", "where"))
     for entry in task_names():
         if not entry.ready:
-            table.add_row(entry.name, "", "", "", f"not trained: ads-gym train-supernet --task {entry.name}")
+            preset = PRESETS.get(split_name(entry.name)[0])
+            blocks, growth = ("", "") if preset is None else (",".join(map(str, preset.blocks)), str(preset.growth))
+            why = "not trained" if entry.name in PRESETS else f"weights are missing in {entry.where}"
+            table.add_row(entry.name, blocks, growth, "", why)
             continue
         try:
             config = Task.load(entry.name).config
@@ -63,6 +67,7 @@ def tasks() -> None:
         images = "none" if planted else "x".join(map(str, config.image_shape))
         table.add_row(entry.name, ",".join(map(str, config.blocks)), str(config.growth), images, entry.where)
     _print(table)
+    print("Train one: ads-gym train-supernet --task NAME; or with another seed: NAME@1, NAME@2, ...")
 
 
 def agents() -> None:

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple, TypeVar
 import typer
 
 from ads_gym.architecture import DenseNetConfig, Stem
-from ads_gym.data.spec import SOURCES
 from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout, Recipe
 from ads_gym.supernet_training import SupernetSettings, check_settings
 from ads_gym.tasks import PLANTED, tasks_home
-from ads_gym.tasks.presets import Preset, find_preset, with_network
+from ads_gym.tasks.presets import PRESETS, Preset, find_preset, is_preset, split_name, with_network
 
 STEMS = {1: Stem.CONV3, 2: Stem.CONV3_STRIDE2, 4: Stem.CONV7_POOL}  # by stride
 Record = TypeVar("Record", DataSpec, Preset, ConnectionDropout)
@@ -45,6 +44,8 @@ def read_options(
         AdsGymError: options that make no task, data that cannot be read, a folder that cannot be written.
     """
     source, name, folder = _names(task, data, out)
+    preset_name = source if task is None else task
+    seed = _seed(task, options["seed"])
     if not exists(folder / "task.json"):
         with locked(folder, "training a supernet"):
             pass  # reading the data may take long: before that, see whether the folder can be written
@@ -54,7 +55,7 @@ def read_options(
     spec = _given(spec, options, "train", "valid", "test", "calibration")
     image_shape, classes = describe(spec, data_root)
     parsed = {"blocks": _blocks(options["blocks"]), "stem": _stem(options["stem_stride"])}
-    preset = find_preset(source, image_shape)
+    preset = find_preset(preset_name, image_shape)
     if options["network"] is not None:
         preset = with_network(preset, options["network"])
     preset = _given(
@@ -74,7 +75,7 @@ def read_options(
         classes,
     )
     weights = None if options["weights"] is None else resolve(options["weights"])
-    settings = SupernetSettings(spec, config, _recipe(preset, options), weights)
+    settings = SupernetSettings(spec, config, _recipe(preset, {**options, "seed": seed}), weights)
     check_settings(settings)
     return SupernetOptions(name, folder, settings)
 
@@ -90,14 +91,15 @@ class Names(NamedTuple):
 def _names(task: str | None, data: Path | None, out: Path | None) -> Names:
     if (task is None) == (data is None):
         raise typer.BadParameter("give either --task NAME (a named data set) or --data PATH (your own images).")
-    if task is not None and task not in SOURCES:
-        raise unknown_name("data set", task, SOURCES)
+    if task is not None and not is_preset(task):
+        raise unknown_name("task to train", task, PRESETS)
     if data is None:
-        source = name = str(task)
+        name = str(task)
+        source = PRESETS[split_name(name)[0]].source
     else:
         path = resolve(data)
         source, name = str(path), path.name if is_folder(path) else path.stem
-        if out is None and name in (*SOURCES, *PLANTED):
+        if out is None and (is_preset(name) or name in PLANTED):
             raise InvalidValue(f"a task called {name!r} would hide the one of that name: say where by --out FOLDER.")
     if out is None:
         return Names(source, name, tasks_home() / name)
@@ -105,6 +107,14 @@ def _names(task: str | None, data: Path | None, out: Path | None) -> Names:
     if not folder.name:
         raise InvalidValue(f"a task has the name of its folder, and {folder} has none: give another --out.")
     return Names(source, folder.name, folder)
+
+
+def _seed(task: str | None, given: int | None) -> int:
+    """The seed of a training: as given, or as the task's name says it."""
+    named = None if task is None else split_name(task)[1]
+    if None not in (named, given) and named != given:
+        raise InvalidValue(f"--task {task} says the seed {named}, and --seed {given}: give one of them.")
+    return next((seed for seed in (given, named) if seed is not None), 0)
 
 
 def _given(record: Record, options: Options, *names: str) -> Record:

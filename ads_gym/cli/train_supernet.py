@@ -40,7 +40,9 @@ BatchSize = Annotated[int | None, _option(RECIPE, "Images a step.")]
 LearningRate = Annotated[float | None, _option(RECIPE, "At its peak.")]
 Shift = Annotated[int | None, _option(RECIPE, "Move each image by up to so many pixels.")]
 Flip = Annotated[bool | None, _option(RECIPE, "Mirror half of the images.")]
-Seed = Annotated[int, _option(RECIPE, "Of weights, order, augmentation and masks.")]
+Seed = Annotated[
+    int | None, _option(RECIPE, "Of weights, order, augmentation and masks; default: 0, or 3 of digits@3.")
+]
 CostRange = Annotated[
     tuple[float, float] | None,
     _option(RECIPE, "Train with random masks of such relative costs too.", metavar="LOW HIGH"),
@@ -75,7 +77,7 @@ def train_supernet(  # noqa: PLR0913 - an option each
     learning_rate: LearningRate = None,
     shift: Shift = None,
     flip: Flip = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     cost_range: CostRange = None,
     masks_per_step: MasksPerStep = None,
 ) -> None:

@@ -1,8 +1,9 @@
-"""Presets: the network and the training recipe of each data set, for options that are not given; published networks.
+"""Presets: data, network and training recipe of the tasks that have names; published networks.
 
 Imports no torch.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from ads_gym.errors import unknown_name
 class Preset:
     """Default values of the options of `ads-gym train-supernet`; fields as in `DenseNetConfig` and `Recipe`."""
 
+    source: str = ""  # a named data set
     blocks: tuple[int, ...] = (6, 6, 6)
     growth: int = 8
     stem_channels: int = 16
@@ -28,7 +30,9 @@ class Preset:
 
 
 # The DenseNet-40 of the DenseNet paper; its 300 epochs are more than a supernet needs to rank masks.
-_DENSENET_40 = Preset(blocks=(12, 12, 12), growth=12, epochs=100, shift=4, flip=True)
+_DIGITS = Preset("digits", growth=4, stem_channels=8)  # as shipped
+_FASHION = Preset("fashion-mnist", stem=Stem.CONV3_STRIDE2, epochs=8)
+_DENSENET_40 = Preset("cifar10", blocks=(12, 12, 12), growth=12, epochs=100, shift=4, flip=True)
 
 _IMAGENET: dict[str, Any] = {
     "growth": 32,
@@ -39,11 +43,14 @@ _IMAGENET: dict[str, Any] = {
 }
 
 PRESETS = {
-    "digits": Preset(growth=4, stem_channels=8),  # as shipped
-    "fashion-mnist": Preset(stem=Stem.CONV3_STRIDE2, epochs=8),
+    "digits": _DIGITS,
+    "digits-deep": replace(_DIGITS, blocks=(12, 12, 12)),
+    "digits-bottleneck": replace(_DIGITS, bottleneck=True, compression=0.5),
+    "fashion-mnist": _FASHION,
+    "fashion-mnist-deep": replace(_FASHION, blocks=(12, 12, 12)),
     "cifar10": _DENSENET_40,
-    "cifar100": _DENSENET_40,
-    "svhn": Preset(blocks=(12, 12, 12), growth=12, shift=2),
+    "cifar100": replace(_DENSENET_40, source="cifar100"),
+    "svhn": Preset("svhn", blocks=(12, 12, 12), growth=12, shift=2),
 }
 
 
@@ -55,6 +62,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "densenet169": _IMAGENET | {"blocks": (6, 12, 32, 32)},
     "densenet201": _IMAGENET | {"blocks": (6, 12, 48, 32)},
 }
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """The preset and the seed that a task's name says: ("digits", 3) of "digits@3"; None: it says no seed."""
+    found = re.fullmatch(r"([^@]+)@(0|[1-9][0-9]{0,8})", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
+def is_preset(name: str) -> bool:
+    """Whether `ads-gym train-supernet --task NAME` makes a task of this name."""
+    return split_name(name)[0] in PRESETS
 
 
 def with_network(preset: Preset, name: str) -> Preset:
@@ -69,14 +87,14 @@ def with_network(preset: Preset, name: str) -> Preset:
 
 
 def find_preset(source: str, image_shape: tuple[int, int, int]) -> Preset:
-    """The preset of a data set.
+    """The preset of a task.
 
     Args:
-        source: a name, or the path of custom data, which get a small network behind a stem for their size.
+        source: its name, or the path of custom data, which get a small network behind a stem for their size.
         image_shape: (channels, height, width), pixels.
     """
-    if source in PRESETS:
-        return PRESETS[source]
+    if is_preset(source):
+        return PRESETS[split_name(source)[0]]
     shorter = min(image_shape[1:])
     stem = Stem.CONV3 if shorter < 24 else Stem.CONV3_STRIDE2 if shorter < 96 else Stem.CONV7_POOL
     return Preset(stem=stem)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
-from ads_gym.data.spec import SOURCES, DataSpec, Split
+from ads_gym.data.spec import DataSpec, Split
 from ads_gym.errors import InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Weights
 from ads_gym.files import digest, exists, file_errors, is_file, resolve
@@ -21,6 +21,7 @@ from ads_gym.nets.features import Feature, Known
 from ads_gym.records import Name, checked
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED
+from ads_gym.tasks.presets import PRESETS, is_preset
 from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
 from ads_gym.tasks.training_record import TrainingRecord
 from ads_gym.topology import Scope
@@ -68,7 +69,7 @@ class SupernetTask(Task):
             folder = _named_folder(name)
             if is_file(task_files(folder, name).description):
                 return _from_folder(folder, name, root)
-            if name in SOURCES:
+            if is_preset(name):
                 raise NotFound(
                     f"task {name!r} has no supernet yet in {tasks_home() / name}. Train one: "
                     f"ads-gym train-supernet --task {name}"
@@ -225,9 +226,9 @@ def task_names() -> list[TaskEntry]:
     """Every task that has a name, where it is or would be, and whether its supernet is there."""
     with file_errors(tasks_home()):
         trained = sorted(path.parent.name for path in tasks_home().glob("*/task.json"))
-    own = [name for name in trained if name not in SOURCES and name not in PLANTED]
+    own = [name for name in trained if name not in PRESETS and name not in PLANTED]
     entries = []
-    for name in (*SOURCES, *own):
+    for name in (*PRESETS, *own):
         folder = _named_folder(name)
         where = "built in" if folder == PACKAGED else str(folder)
         entries.append(TaskEntry(name, where, task_files(folder, name).complete()))
