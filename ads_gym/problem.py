@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ads_gym.architecture import Architecture, DenseNetConfig
-from ads_gym.data.spec import Split
 from ads_gym.errors import InvalidValue, shown
 from ads_gym.evaluators.base import BaseEvaluator, Evaluator, LazyEvaluator, Metrics, Weights, adopt
 from ads_gym.evaluators.planted import PlantedEvaluator
@@ -167,8 +166,7 @@ class Problem:
             macs: by rule: a backward pass takes two forward passes.
         """
         if macs and self.task is not None:
-            read = len(self.task.calibration()) + len(self.task.images(Split.VALID))
-            self.charge(what, math.ceil(macs / (read * self.cost.dense_macs)))
+            self.charge(what, math.ceil(macs / (self.task.evaluated_images * self.cost.dense_macs)))
 
     def features(self) -> NDArray[np.float64]:
         """Return all features, float64 [E, F], in the order of `Feature`; see `feature`."""

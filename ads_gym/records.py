@@ -31,6 +31,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 Text = Annotated[str, Field(max_length=limits.MAX_TEXT)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]  # in hex
 Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_TEXT, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]  # is shown
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO, and sb3-contrib's RecurrentPPO and MaskablePPO, as agents.
+"""Stable-Baselines3's PPO, A2C and DQN, and sb3-contrib's RecurrentPPO and MaskablePPO, as agents.
 
     ads-gym search --agent sb3:ppo --agent-option learning_rate=0.001
     model = PPO("MlpPolicy", vec_env(gym.make_vec("ads_gym:DenseNetSparsifyFlat-v0", num_envs=8)), gamma=1.0)
@@ -6,7 +6,8 @@
 Their defaults are made for long episodes with a reward at every step. Here it comes with the last decision, so gamma
 and gae_lambda are 1 (at gae_lambda 0.95 a tenth of the credit is left after 45 steps, nothing after 198; a discount
 would change what is optimal). A rollout is 8 whole episodes, and as many whole ones each where environments do not
-divide 8; it is one batch, with four epochs. Options are those of SB3's constructors, with SB3's other defaults.
+divide 8; it is one batch, with four epochs. DQN's returns are of the whole rest of an episode, and its exploration is
+constant, for how long a run will be is not known. Options are those of SB3's constructors, with SB3's other defaults.
 
 This file and `sb3_vec_env` are the only ones that know Stable-Baselines3; here it is imported where it is used.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ads_gym.agents.sb3_vec_env import DenseNetSparsifyVecEnv
 
 EPISODES = 8  # in a rollout
+RANDOM_ACTIONS = 2  # of an episode of DQN's, on average
 MAX_STEPS = 10**9  # the budget ends the run
 CONTRIB = "sb3-contrib"  # what pip calls the package of RecurrentPPO and MaskablePPO
 
@@ -49,6 +51,43 @@ def ppo(env: Any, seed: int, **options: Any) -> None:
     from stable_baselines3 import PPO
 
     _learn("ppo", PPO, env, seed, options)
+
+
+def a2c(env: Any, seed: int, **options: Any) -> None:
+    """Stable-Baselines3's A2C.
+
+    Two hidden layers read the flat observation.
+
+    Args:
+        env: `DenseNetSparsifyVectorEnv`, observation "flat".
+        seed: of all random numbers.
+        options: of SB3's `A2C`.
+
+    Raises:
+        UnknownName, InvalidValue: an unknown option, or one out of range.
+    """
+    from stable_baselines3 import A2C
+
+    own = {name: value for name, value in settings(env.unwrapped).items() if name not in ("batch_size", "n_epochs")}
+    _learn("a2c", A2C, env, seed, options, own | {"normalize_advantage": True})
+
+
+def dqn(env: Any, seed: int, **options: Any) -> None:
+    """Stable-Baselines3's DQN.
+
+    Two hidden layers read the flat observation.
+
+    Args:
+        env: `DenseNetSparsifyVectorEnv`, observation "flat".
+        seed: of all random numbers.
+        options: of SB3's `DQN`.
+
+    Raises:
+        UnknownName, InvalidValue: an unknown option, or one out of range.
+    """
+    from stable_baselines3 import DQN
+
+    _learn("dqn", DQN, env, seed, options, dqn_settings(env.unwrapped))
 
 
 def recurrent(env: Any, seed: int, **options: Any) -> None:
@@ -88,6 +127,8 @@ def maskable(env: Any, seed: int, **options: Any) -> None:
 
 for _agent, _source in {
     ppo: "Schulman et al. 2017",
+    a2c: "Mnih et al. 2016",
+    dqn: "Mnih et al. 2015; Sutton 1988",
     recurrent: "Schulman et al. 2017",
     maskable: "Huang and Ontañón 2022",
 }.items():
@@ -122,6 +163,25 @@ def settings(envs: DenseNetSparsifyVectorEnv) -> dict[str, Any]:
     }
 
 
+def dqn_settings(envs: DenseNetSparsifyVectorEnv) -> dict[str, Any]:
+    """Return keywords with which SB3's DQN learns in this environment: see the module's docstring."""
+    steps = len(envs.template.rules.groups)
+    exploration = min(1.0, RANDOM_ACTIONS / steps)
+    return {
+        "policy": "MlpPolicy",
+        "n_steps": steps,
+        "batch_size": 64,
+        "buffer_size": 50_000,
+        "learning_starts": 2 * steps * envs.num_envs,
+        "target_update_interval": steps * envs.num_envs,
+        "exploration_initial_eps": exploration,
+        "exploration_final_eps": exploration,
+        "learning_rate": 1e-3,
+        "gamma": 1.0,
+        "device": "cpu",
+    }
+
+
 Whole = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Schedule = NotNegative | Callable[..., Any]  # a function of the remaining progress
 KINDS: dict[str, Any] = {
@@ -130,30 +190,54 @@ KINDS: dict[str, Any] = {
     "n_epochs": Epochs,
     "stats_window_size": Whole,
     "sde_sample_freq": int,
+    "buffer_size": Annotated[int, Field(ge=1, le=MAX_MASKS)],
+    "learning_starts": Annotated[int, Field(ge=0, le=MAX_STEPS)],
+    "gradient_steps": Annotated[int, Field(ge=-1, le=MAX_STEPS)],
+    "target_update_interval": Whole,
     "verbose": Annotated[int, Field(ge=0, le=2)],
     "learning_rate": Schedule,
     "clip_range": Schedule,
     "clip_range_vf": Schedule,
     "gamma": Share,
     "gae_lambda": Share,
+    "tau": Share,
+    "exploration_fraction": Share,
+    "exploration_initial_eps": Share,
+    "exploration_final_eps": Share,
+    "rms_prop_eps": NotNegative,
     "ent_coef": Number,
     "vf_coef": Number,
     "max_grad_norm": NotNegative,
     "target_kl": NotNegative,
     "normalize_advantage": bool,
     "use_sde": bool,
+    "use_rms_prop": bool,
+    "optimize_memory_usage": bool,
     "tensorboard_log": str,
     "rollout_buffer_class": type,
     "rollout_buffer_kwargs": dict,
+    "replay_buffer_class": type,
+    "replay_buffer_kwargs": dict,
     "policy_kwargs": dict,
 }
 
 
-def _learn(name: str, model: Any, env: Any, seed: int, options: dict[str, Any]) -> None:
-    """Make a model and let it learn until it raises `BudgetExhausted`."""
+def _learn(
+    name: str, model: Any, env: Any, seed: int, options: dict[str, Any], own: dict[str, Any] | None = None
+) -> None:
+    """Make a model and let it learn until it raises `BudgetExhausted`.
+
+    Args:
+        name: of the agent, without "sb3:".
+        model: SB3's class.
+        env: see the agents.
+        seed: of all random numbers.
+        options: a user's.
+        own: keywords that the agent gives, where no option is; None: `settings`.
+    """
     envs = vec_env(env)
     _check_options(f"sb3:{name}", model, options)
-    model(env=envs, seed=seed, **settings(env.unwrapped) | options).learn(MAX_STEPS)
+    model(env=envs, seed=seed, **(settings(env.unwrapped) if own is None else own) | options).learn(MAX_STEPS)
 
 
 def _check_options(agent: str, model: Any, options: dict[str, Any]) -> None:

@@ -160,7 +160,7 @@ def test_a_saved_task_comes_back_as_it_was(saved, weights):
     assert all(torch.equal(tensor, weights[key]) for key, tensor in network.state_dict().items())
     assert pickle.loads(pickle.dumps(task)) == task
     values = json.loads((saved.folder / "task.json").read_text())
-    assert set(values) == {"format", "version", "name", "config", "data", "record", "data_from_here"}
+    assert set(values) == {"format", "version", "name", "config", "data", "record", "data_from_here", "table"}
     assert (values["format"], values["version"]) == ("ads-gym task", 1)
     assert sorted(path.name for path in saved.folder.iterdir()) == ["supernet.safetensors", "task.json"]
 

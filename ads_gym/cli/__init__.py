@@ -14,6 +14,7 @@ from ads_gym.cli.retrain import retrain
 from ads_gym.cli.search import search
 from ads_gym.cli.show import agents, show, tasks
 from ads_gym.cli.sparsify import sparsify
+from ads_gym.cli.tabulate import tabulate
 from ads_gym.cli.throughput import throughput
 from ads_gym.cli.train_supernet import train_supernet
 
@@ -30,6 +31,7 @@ app.command()(throughput)
 app.command()(tasks)
 app.command()(agents)
 app.command("train-supernet")(train_supernet)
+app.command()(tabulate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,6 +27,7 @@ class SupernetOptions(NamedTuple):
     name: str
     folder: Path
     settings: SupernetSettings
+    table: bool  # whether all architectures are scored too
 
 
 def read_options(
@@ -77,7 +78,7 @@ def read_options(
     weights = None if options["weights"] is None else resolve(options["weights"])
     settings = SupernetSettings(spec, config, _recipe(preset, {**options, "seed": seed}), weights)
     check_settings(settings)
-    return SupernetOptions(name, folder, settings)
+    return SupernetOptions(name, folder, settings, preset.table)
 
 
 class Names(NamedTuple):

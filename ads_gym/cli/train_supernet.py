@@ -94,7 +94,7 @@ def train_supernet(  # noqa: PLR0913 - an option each
         from ads_gym.cli.supernet_options import read_options
         from ads_gym.supernet_training import train_supernet as make_task
 
-        name, folder, settings = read_options(task, data, out, data_root, options)
+        name, folder, settings, table = read_options(task, data, out, data_root, options)
         epochs = settings.recipe.epochs
         made = make_task(
             settings,
@@ -106,6 +106,10 @@ def train_supernet(  # noqa: PLR0913 - an option each
             download=download,
             progress=lambda epoch, loss: bar.update("training", epoch, epochs, loss, "measuring inherited accuracy"),
         )
+    if table:
+        from ads_gym.cli.tabulate import score_all
+
+        score_all(made, device)
     _print(made, name if out is None else _path_for_shell(out, folder))
 
 

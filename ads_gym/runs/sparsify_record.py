@@ -9,12 +9,11 @@ from ads_gym.architecture import ArchitectureRecord, DenseNetConfig
 from ads_gym.files import is_folder, resolve
 from ads_gym.limits import MAX_EVALUATIONS, MAX_STEPS
 from ads_gym.nets.scoring import Score
-from ads_gym.records import Count, Format, JsonObject, Name, Number, Seed, Share, Text, checked, record
+from ads_gym.records import Count, Digest, Format, JsonObject, Name, Number, Seed, Share, Text, checked, record
 
 FILE = "sparsify.json"
 StageName = Literal["dense", "inherited", "repaired", "distilled"]
 Measured = Literal["accuracy", "agreement"]  # with the labels, or with the dense network's predictions
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 
 
 Order = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(fail_fast=True)]

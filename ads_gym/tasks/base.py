@@ -107,6 +107,11 @@ class Task(ABC):
         """Return the same with its weights solved again in closed form (`ads_gym.nets.repair`), without labels."""
         raise self._has_no_network()
 
+    @property
+    def evaluated_images(self) -> int:
+        """How many images an evaluation reads: those of the calibration, and VALID."""
+        raise self._has_no_network()
+
     def feature(self, feature: Feature, scope: Scope | str = Scope.LAYERS) -> Known:
         """Return what is known of each skip connection before any evaluation; computed once in a process.
 

@@ -9,7 +9,12 @@ from ads_gym.evaluators.planted import Kind, PlantedEvaluator
 from ads_gym.tasks.base import Task
 from ads_gym.topology import Scope
 
-PLANTED = {"planted-20": (5, 5), "planted-45": (6, 6, 6), "planted-198": (12, 12, 12)}  # name -> layers in each block
+PLANTED = {  # name -> layers in each block, and kind
+    "planted-20": ((5, 5), Kind.LINEAR),
+    "planted-45": ((6, 6, 6), Kind.LINEAR),
+    "planted-198": ((12, 12, 12), Kind.LINEAR),
+    "rugged-45": ((6, 6, 6), Kind.RUGGED),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class PlantedTask(Task):
         """Return one of `PLANTED`."""
         if not isinstance(name, str) or name not in PLANTED:
             return None
-        return cls(name, DenseNetConfig(PLANTED[name], growth=4, stem_channels=8, image_shape=(1, 8, 8)))
+        blocks, kind = PLANTED[name]
+        return cls(name, DenseNetConfig(blocks, growth=4, stem_channels=8, image_shape=(1, 8, 8)), kind)
 
     def evaluator(
         self,

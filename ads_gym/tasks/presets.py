@@ -27,6 +27,7 @@ class Preset:
     flip: bool = False
     bottleneck: bool = False
     compression: float = 1.0
+    table: bool = False  # whether all architectures are scored too
 
 
 # The DenseNet-40 of the DenseNet paper; its 300 epochs are more than a supernet needs to rank masks.
@@ -46,6 +47,7 @@ PRESETS = {
     "digits": _DIGITS,
     "digits-deep": replace(_DIGITS, blocks=(12, 12, 12)),
     "digits-bottleneck": replace(_DIGITS, bottleneck=True, compression=0.5),
+    "digits-table": replace(_DIGITS, blocks=(5, 4), table=True),
     "fashion-mnist": _FASHION,
     "fashion-mnist-deep": replace(_FASHION, blocks=(12, 12, 12)),
     "cifar10": _DENSENET_40,

@@ -7,29 +7,30 @@ from typing import NamedTuple
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.spec import DataSpec
-from ads_gym.files import exists, is_file, write_files
-from ads_gym.records import Format, Name, Text, record
+from ads_gym.files import exists, is_file, write_file, write_files
+from ads_gym.records import Digest, Format, Name, Text, record
 from ads_gym.tasks.training_record import TrainingRecord
 
 PACKAGED = Path(__file__).parents[1] / "weights"  # tasks whose supernets ship with ads-gym: NAME.json, NAME.safetensors
 
 
 class TaskFiles(NamedTuple):
-    """The two files of a task."""
+    """The files of a task."""
 
     description: Path
     weights: Path
+    table: Path  # of all its architectures; most tasks have none
 
     def complete(self) -> bool:
-        """Whether both are there."""
+        """Whether description and weights are there."""
         return is_file(self.description) and is_file(self.weights)
 
 
 def task_files(folder: Path, name: str) -> TaskFiles:
     """Where a task's files are: only in our own package do several share a folder, under their names."""
     if folder == PACKAGED:
-        return TaskFiles(folder / f"{name}.json", folder / f"{name}.safetensors")
-    return TaskFiles(folder / "task.json", folder / "supernet.safetensors")
+        return TaskFiles(*(folder / f"{name}{ending}" for ending in (".json", ".safetensors", ".table.safetensors")))
+    return TaskFiles(folder / "task.json", folder / "supernet.safetensors", folder / "table.safetensors")
 
 
 @record
@@ -41,6 +42,7 @@ class Description:
     data: DataSpec
     record: TrainingRecord
     data_from_here: Text | None = None  # the way from the task's folder to a user's own data
+    table: Digest | None = None  # SHA-256 of the file with all its architectures; None: there is none
 
 
 TASK = Format("ads-gym task", 1, "task", Description)
@@ -62,11 +64,24 @@ def write_task(folder: Path, description: Description, weights: bytes) -> None:
     Raises:
         StorageError: no space or no permission; a task that was there before is still there.
     """
+    files = task_files(folder, description.name)
+    write_files({files.weights: weights, files.description: _text(folder, description)})
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Writes task.json anew, whole or not at all.
+
+    Raises:
+        StorageError: no space or no permission; what was there before still is.
+    """
+    write_file(task_files(folder, description.name).description, _text(folder, description))
+
+
+def _text(folder: Path, description: Description) -> str:
+    """What task.json says in a folder."""
     data = description.data.path
     way = None if data is None else _path_from(folder, data)
-    files = task_files(folder, description.name)
-    text = TASK.text(replace(description, data_from_here=way)) + "\n"
-    write_files({files.weights: weights, files.description: text})
+    return TASK.text(replace(description, data_from_here=way)) + "\n"
 
 
 def _path_from(folder: Path, path: Path) -> str | None:

@@ -4,6 +4,7 @@ Loading a task reads a small JSON file and no more: images and weights come when
 where it is needed, and planted tasks never need it.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,18 +14,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import DataSpec, Split
-from ads_gym.errors import InvalidValue, NotFound, unknown_name
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Weights
-from ads_gym.files import digest, exists, file_errors, is_file, resolve
+from ads_gym.evaluators.table import Table, TableEvaluator, read_table
+from ads_gym.files import digest, exists, file_errors, is_file, resolve, write_file
 from ads_gym.limits import MAX_TENSORS_BYTES
 from ads_gym.nets.features import Feature, Known
 from ads_gym.records import Name, checked
 from ads_gym.tasks.base import Task
 from ads_gym.tasks.planted import PLANTED
 from ads_gym.tasks.presets import PRESETS, is_preset
-from ads_gym.tasks.storage import PACKAGED, Description, TaskFiles, read_description, task_files, write_task
+from ads_gym.tasks.storage import (
+    PACKAGED,
+    Description,
+    TaskFiles,
+    read_description,
+    task_files,
+    write_description,
+    write_task,
+)
 from ads_gym.tasks.training_record import TrainingRecord
-from ads_gym.topology import Scope
+from ads_gym.topology import Scope, Topology
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +61,7 @@ class SupernetTask(Task):
         folder: where its files are.
         record: how the supernet was trained, and how its inherited accuracies spread.
         data_root: where named data sets lie; None = `$ADS_GYM_DATA`, or a folder of this program.
+        table: SHA-256 of the file in which all its architectures are; None: there is none.
     """
 
     name: str
@@ -59,6 +70,7 @@ class SupernetTask(Task):
     folder: Path
     record: TrainingRecord = TrainingRecord()  # noqa: RUF009 - it is frozen
     data_root: Path | None = None
+    table: str | None = None  # SHA-256 of the file with all its architectures
     has_network: ClassVar[bool] = True
 
     @classmethod
@@ -185,11 +197,14 @@ class SupernetTask(Task):
         device: str = "auto",
         weights: Weights | str = Weights.INHERITED,
     ) -> BaseEvaluator:
-        """Return the evaluator of accuracy on VALID, with inherited or repaired weights.
+        """Return the evaluator of accuracy on VALID, with inherited or repaired weights; its table's, where it has one.
 
         Raises:
             DeviceUnavailable: a device that this machine does not have.
+            NotFound, DamagedFile: no table where it should have one.
         """
+        if self.table is not None and Scope(scope) is Scope.LAYERS:
+            return TableEvaluator(self.config, self._read_table(), Weights(weights), self.table)
         from ads_gym.evaluators.inherited import InheritedEvaluator
         from ads_gym.evaluators.repaired import RepairedEvaluator
 
@@ -200,13 +215,44 @@ class SupernetTask(Task):
         """See `Task`; of the network, what the calibration images and their labels tell."""
         if not feature.needs_network:
             return super().feature(feature, scope)
-        weights = digest(self.files.weights, "weights file", MAX_TENSORS_BYTES)
-        key = weights, self.data, self.data_root, Scope(scope), feature
+        if self.table is not None and Scope(scope) is Scope.LAYERS:
+            return self._read_table().features[feature]
+        key = self.weights_digest, self.data, self.data_root, Scope(scope), feature
         if key not in _known:
             from ads_gym.nets.importance import network_feature
 
             _known[key] = network_feature(self.supernet(), self.calibration(), feature, Scope(scope))
         return _known[key]
+
+    def with_table(self, table: Table) -> "SupernetTask":
+        """Write a table of all its architectures beside it, and return the task that has it.
+
+        Raises:
+            StorageError: no space or no permission; the task is as it was.
+        """
+        content = table.to_bytes()
+        made = replace(self, table=hashlib.sha256(content).hexdigest())
+        write_file(self.files.table, content)
+        write_description(self.folder, Description(self.name, self.config, self.data, self.record, table=made.table))
+        return made
+
+    def _read_table(self) -> Table:
+        table = read_table(self.files.table, Topology(self.config.blocks), str(self.table))
+        if table.network != self.weights_digest:
+            raise DamagedFile(
+                f"{self.files.table} is of other weights than {self.files.weights}. Restore them, or train it again."
+            )
+        return table
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of the file with its weights."""
+        return digest(self.files.weights, "weights file", MAX_TENSORS_BYTES)
+
+    @property
+    def evaluated_images(self) -> int:
+        """See `Task`."""
+        return self.data.calibration + self.data.valid
 
     @property
     def files(self) -> TaskFiles:
@@ -274,7 +320,8 @@ def _from_folder(folder: Path, name: str, data_root: Path | None) -> SupernetTas
     description = read_description(files.description)
     if not is_file(files.weights):
         raise NotFound(f"{files.description} is there, and its weights {files.weights} are missing. Train it again.")
-    return SupernetTask(description.name, description.config, description.data, folder, description.record, data_root)
+    found = description
+    return SupernetTask(found.name, found.config, found.data, folder, found.record, data_root, found.table)
 
 
 def _is_plain(name: str) -> bool:
@@ -286,4 +333,5 @@ def _is_plain(name: str) -> bool:
 def _named_folder(name: str) -> Path:
     """Where a task of this name is or would be: what a user trained goes before what ships with ads-gym."""
     folder = tasks_home() / name
-    return PACKAGED if name == "digits" and not is_file(task_files(folder, name).description) else folder
+    is_packaged = is_file(task_files(PACKAGED, name).description)
+    return PACKAGED if is_packaged and not is_file(task_files(folder, name).description) else folder

@@ -9,6 +9,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+from marks import slow
 from planted_problems import planted, problem_of, vector
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -34,15 +35,15 @@ def test_rollouts_are_whole_episodes():
     assert (chosen["gamma"], chosen["gae_lambda"], chosen["batch_size"]) == (1.0, 1.0, 160)
 
 
-def play(name, budget, seed=0, options=None, **settings):
+def play(name, budget, seed=0, options=None, blocks=(5, 5), **settings):
     """The count of what an agent pays for."""
-    problem, counted = problem_of(planted(5, 5), budget, **settings)
+    problem, counted = problem_of(planted(*blocks), budget, **settings)
     with contextlib.suppress(BudgetExhausted):
         getattr(sb3, name)(vector(problem, observation="flat"), seed, **(options or {}))
     return counted
 
 
-@pytest.mark.parametrize("name", ["ppo", "recurrent", "maskable"])
+@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn", "recurrent", "maskable"])
 def test_the_seed_decides_and_the_budget_ends_it(name):
     size = {"lstm_hidden_size": 8} if name == "recurrent" else {}
     options = {"policy_kwargs": {"net_arch": [8], **size}}
@@ -82,6 +83,31 @@ def test_options_are_sb3s_and_others_are_refused():
         sb3.ppo(flat(), 0, learnin_rate=1)
     with pytest.raises(UnknownName, match="unknown option"):
         sb3.ppo(flat(), 0, _init_setup_model=False)
+
+
+@pytest.mark.parametrize("name", ["a2c", "dqn"])
+@pytest.mark.parametrize("seed", [0, slow(1), slow(2)])
+def test_it_finds_a_hidden_mask(name, seed):
+    assert max(metrics.accuracy for metrics in play(name, 300, seed, blocks=(4, 4)).metrics) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "says"),
+    [
+        ("a2c", "use_rms_prop", 1, "boolean"),
+        ("a2c", "rms_prop_eps", -1, "rms_prop_eps"),
+        ("a2c", "n_epochs", 3, "unknown option"),
+        ("dqn", "buffer_size", 0, "buffer_size"),
+        ("dqn", "exploration_final_eps", 1.5, "exploration_final_eps"),
+        ("dqn", "tau", "x", "tau"),
+        ("dqn", "gradient_steps", -2, "gradient_steps"),
+        ("dqn", "ent_coef", 0.1, "unknown option"),
+    ],
+)
+def test_bad_values_of_their_own_options(name, option, value, says):
+    with pytest.raises((InvalidValue, UnknownName), match=f"agent sb3:{name}") as told:
+        getattr(sb3, name)(flat(8), 0, **{option: value})
+    assert re.search(says, str(told.value))
 
 
 @pytest.mark.parametrize("name", ["ppo", "recurrent", "maskable"])

@@ -9,6 +9,7 @@ from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue, UnknownName
 from ads_gym.evaluators.base import Evaluator
 from ads_gym.evaluators.planted import CONTEXT_BITS, Kind, PlantedEvaluator
+from ads_gym.evaluators.table import every_mask
 from ads_gym.nets.cost import architecture_cost
 
 SMALL = DenseNetConfig((6, 6, 6))
@@ -28,6 +29,22 @@ def test_the_optimum_alone_agrees_wholly(kind, scope):
     others = evaluator.evaluate(random_masks(evaluator, 200))
     assert max(metrics.accuracy for metrics in others) < 0.85
     assert all(metrics.loss == 1 - metrics.accuracy for metrics in others)
+
+
+def test_the_best_and_the_worst_of_a_rugged_landscape_are_those_of_brute_force():
+    evaluator = PlantedEvaluator(DenseNetConfig((4, 4)), kind="rugged", seed=2)
+    agreement = np.array([metrics.accuracy for metrics in evaluator.evaluate(every_mask(12))])
+    assert (agreement.min(), agreement.max()) == (0, 1) and (agreement == 1).sum() == 1
+    assert np.array_equal(every_mask(12)[agreement.argmax()], evaluator.optimum)
+
+
+def test_a_rugged_landscape_has_many_local_optima():
+    evaluator = PlantedEvaluator(DenseNetConfig((4, 4)), kind="rugged", seed=2)
+    agreement = np.array([metrics.accuracy for metrics in evaluator.evaluate(every_mask(12))])
+    rows = np.arange(1 << 12)
+    is_top = np.all([agreement > agreement[rows ^ (1 << bit)] for bit in range(12)], axis=0)
+    assert is_top.sum() > 20
+    assert PlantedEvaluator(DenseNetConfig((2,)), kind="rugged").optimum.shape == (1,)
 
 
 def test_every_bit_of_a_linear_mask_counts_alike():

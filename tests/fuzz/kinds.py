@@ -1,10 +1,12 @@
 """Every kind of file that the program reads: how a good one is made, how it is spoilt, and what reads it."""
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -22,8 +24,9 @@ from ads_gym.data import idx
 from ads_gym.data.custom import load_custom
 from ads_gym.data.images import ImageSet
 from ads_gym.data.spec import DataSpec
-from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC
+from ads_gym.evaluators.base import FIELD_TYPES, MAX_METRIC, Weights, check_metrics
 from ads_gym.evaluators.store import EvaluationStore
+from ads_gym.evaluators.table import TableEvaluator, every_mask, read_table
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.recipe import Recipe
 from ads_gym.nets.sparse import SparseDenseNet, load, save
@@ -37,7 +40,9 @@ from ads_gym.runs.record import RunRecord
 from ads_gym.runs.result import SearchResult
 from ads_gym.runs.retraining import REPORT, Report, Retrained, Sources
 from ads_gym.supernet_training import SupernetSettings, train_supernet
+from ads_gym.tabulation import tabulate
 from ads_gym.tasks import Task
+from ads_gym.topology import Topology
 
 CONFIG = DenseNetConfig((3, 3), 2, 4, image_shape=(1, 8, 8))
 RECIPE = Recipe(epochs=2, batch_size=8)
@@ -64,6 +69,9 @@ def make(place):
     config = DenseNetConfig((2, 2), 2, 4, image_shape=(1, 8, 8), classes=3)
     data = DataSpec(str(place / "data.npz"), None, 10, 10, calibration=10)
     train_supernet(SupernetSettings(data, config, Recipe(epochs=1, batch_size=8)), place / "task", "mine", device="cpu")
+    tabled = replace(Task.load(place / "task"), folder=place / "tabled")
+    shutil.copytree(place / "task", place / "tabled")
+    shutil.copy(tabulate(tabled, device="cpu").files.table, place / "table.safetensors")
     network = DenseNet(CONFIG)
     torch.save(network.state_dict(), place / "weights.pt")
     architecture = Architecture(CONFIG, np.arange(6) % 2 == 0)
@@ -168,6 +176,15 @@ def _options(place):
     LocalSearch(ads_gym.make_problem("planted-20"), **{"starts": options.get("starts", 3)})
 
 
+def _table(place):
+    """As if its task named it."""
+    file, topology = place / "table.safetensors", Topology((2, 2))
+    table = read_table(file, topology, hashlib.sha256(file.read_bytes()).hexdigest())
+    for weights in Weights:
+        for metrics in TableEvaluator(DenseNetConfig((2, 2)), table, weights, "0").evaluate(every_mask(topology.size)):
+            check_metrics([metrics], 1)
+
+
 KINDS = {  # name -> (file, how it is spoilt, what reads it)
     "architecture": ("net.json", mutate.json_text, lambda place: Architecture.read(place / "net.json")),
     "channels": ("few.json", mutate.json_text, lambda place: load(place / "few")),
@@ -175,6 +192,7 @@ KINDS = {  # name -> (file, how it is spoilt, what reads it)
     "network's weights": ("net.safetensors", mutate.safetensors, _network),
     "task": ("task/task.json", mutate.json_text, _task),
     "task's weights": ("task/supernet.safetensors", mutate.safetensors, _task),
+    "table": ("table.safetensors", mutate.safetensors, _table),
     "task's data": ("task/task.json", mutate.json_text, _task_data),
     "manifest": ("run/manifest.json", mutate.json_text, _manifest),
     "report": ("report.json", mutate.json_text, lambda place: REPORT.read(place / "report.json")),

@@ -1,0 +1,59 @@
+"""Make a table of a task: every architecture scored once, so that none is computed again."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ads_gym import files
+from ads_gym.evaluators.base import Weights
+from ads_gym.evaluators.store import StoredEvaluator
+from ads_gym.evaluators.table import COLUMNS, NETWORK_FEATURES, Table, every_mask
+from ads_gym.tasks.supernet import SupernetTask
+from ads_gym.topology import Scope, Topology
+
+BATCH = 256  # masks that are scored, and kept, at once
+TabulationProgress = Callable[[int, int], None]  # masks done, of how many
+
+
+def tabulate(task: SupernetTask, progress: TabulationProgress | None = None, device: str = "auto") -> SupernetTask:
+    """Score every architecture of a task, with inherited and with repaired weights, and keep all in its folder.
+
+    If it is killed, the same call goes on. A task that has its table already is returned as it is.
+
+    Args:
+        task: of a network with at most 20 skip connections; its folder is written to.
+        progress: called after every batch.
+        device: on which masks are scored.
+
+    Raises:
+        InvalidValue: more skip connections.
+        AdsGymError: data or weights that cannot be used, no space, another process that is at it.
+    """
+    topology = Topology(task.config.blocks, Scope.LAYERS)
+    masks = every_mask(topology.size)
+    if task.table is not None:
+        return task
+    with files.locked(task.folder, "making a table"):
+        store = task.folder / "table.sqlite"
+        order = np.lexsort(masks.T[::-1])  # masks that begin alike follow each other, and share work
+        columns = {weights: {name: np.empty(len(masks), kind) for name, kind in COLUMNS.items()} for weights in Weights}
+        valid, done = task.data.valid, 0
+        for weights in Weights:
+            evaluator = StoredEvaluator(task.evaluator(Scope.LAYERS, device, weights), store)
+            try:
+                for start in range(0, len(masks), BATCH):
+                    rows = order[start : start + BATCH]
+                    metrics = evaluator.evaluate_checked(masks[rows])
+                    columns[weights]["right"][rows] = [round(each.accuracy * valid) for each in metrics]
+                    columns[weights]["soft_accuracy"][rows] = [each.soft_accuracy for each in metrics]
+                    columns[weights]["loss"][rows] = [each.loss for each in metrics]
+                    done += len(rows)
+                    if progress is not None:
+                        progress(done, 2 * len(masks))
+            finally:
+                evaluator.close()
+        features = {feature: task.feature(feature) for feature in NETWORK_FEATURES}
+        made = task.with_table(Table(topology, task.weights_digest, valid, columns, features))
+        for path in store.parent.glob(f"{store.name}*"):
+            path.unlink()
+        return made
