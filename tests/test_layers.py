@@ -13,7 +13,7 @@ LAYERS = [  # of modules and packages, from the top; a layer imports from those 
     {"runs"},
     {"agents"},
     {"envs"},
-    {"supernet_training"},
+    {"supernet_training", "tabulation"},
     {"problem"},
     {"objective"},
     {"tasks"},
