@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import InstanceOf
 
 from ads_gym.agents.base import AtLeastTwo, Epochs, Floats, Optimiser, Positive, initial_logit, objectives_of
+from ads_gym.agents.starts import STARTS, start_logits, start_masks
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Masks, Seed, checked
+from ads_gym.records import Masks, Seed, Text, checked
 from ads_gym.topology import BoolArray
 
 MIN_STD = 1e-4  # added to the standard deviation of objectives: equal objectives give no signal
@@ -29,6 +30,8 @@ class Bernoulli(Optimiser):
         n_epochs: Adam steps on each batch.
         clip_range: largest difference of a probability ratio from 1 that still has a gradient.
         learning_rate: of Adam.
+        start: what it keeps more often at first: "residual", "magnitude", "saliency", "gates", or an architecture's
+            path; see `ads_gym.agents.starts`.
 
     Attributes:
         logits: float64 [E]: of the probability of keeping each connection.
@@ -49,10 +52,12 @@ class Bernoulli(Optimiser):
         n_epochs: Epochs = 4,
         clip_range: Positive = 0.2,
         learning_rate: Positive = 0.3,
+        start: Text | None = None,
     ) -> None:
         super().__init__(problem, seed=seed)
         self.batch_size, self._n_epochs, self._clip_range = batch_size, n_epochs, clip_range
-        self.logits = np.full(self._logits_size(), initial_logit(problem))
+        logits = start_logits(start_masks(problem, start, STARTS, seed), initial_logit(problem))
+        self.logits = logits if self._logits_size() > 1 else logits.mean(keepdims=True)
         self._adam = Adam(len(self.logits), learning_rate)
 
     def _logits_size(self) -> int:

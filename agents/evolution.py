@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import InstanceOf
 
 from ads_gym.agents.base import Optimiser, Positive, objectives_of
+from ads_gym.agents.starts import STARTS, start_masks
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Masks, Seed, Share, checked
+from ads_gym.records import Masks, Seed, Share, Text, checked
 from ads_gym.topology import BoolArray
 
 MAX_ATTEMPTS = 100  # at a child that was not asked for before
@@ -32,6 +33,8 @@ class Evolution(Optimiser):
         tournament: that a parent is the best of, drawn from these.
         crossover: share of the children that have two parents, each bit from either.
         flips: of each child's bits, on average.
+        start: what it begins with, before random masks: "residual", "magnitude", "saliency", "gates", or the path of an
+            architecture; see `ads_gym.agents.starts`.
 
     Raises:
         InvalidValue: an option out of range.
@@ -50,13 +53,15 @@ class Evolution(Optimiser):
         tournament: Masks = 8,
         crossover: Share = 0.5,
         flips: Positive = 1.0,
+        start: Text | None = None,
     ) -> None:
         super().__init__(problem, seed=seed)
         self.batch_size = batch_size
         self._tournament, self._crossover = tournament, crossover
         self._flip = min(1.0, flips / problem.topology.size)
         self._alive: deque[tuple[float, BoolArray]] = deque(maxlen=population)
-        self._newborn = population  # random masks that are still to be drawn
+        self._given = start_masks(problem, start, STARTS, seed)
+        self._newborn = population  # masks that are still to be given or drawn
         self._asked: set[bytes] = set()
 
     @checked
@@ -65,7 +70,9 @@ class Evolution(Optimiser):
         if self._newborn or not self._alive:
             count = min(n, max(self._newborn, 1))
             self._newborn -= min(count, self._newborn)
-            return np.stack([self._new(lambda: self.problem.sample(self.rng)) for _ in range(count)])
+            given, self._given = self._given[:count], self._given[count:]
+            drawn = [self._new(lambda: self.problem.sample(self.rng)) for _ in range(count - len(given))]
+            return np.stack([*given, *drawn])
         return np.stack([self._new(self._child) for _ in range(n)])
 
     def tell(self, masks: BoolArray, scores: Sequence[Scored]) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import InstanceOf
 
 from ads_gym.agents.base import Optimiser, objectives_of
+from ads_gym.agents.starts import STARTS, start_masks
 from ads_gym.errors import InvalidValue
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Masks, Seed, checked
+from ads_gym.records import Masks, Seed, Text, checked
 from ads_gym.topology import BoolArray
 
 MAX_ATTEMPTS = 100  # perturbations of the best mask, until one is new
@@ -30,6 +31,8 @@ class LocalSearch(Optimiser):
         problem: what is searched.
         seed: of the order of flips and of perturbations.
         starts: random masks before the first flip.
+        start: where it begins, instead of at random: "residual", "magnitude", "saliency", "gates", or an architecture's
+            path; see `ads_gym.agents.starts`.
         kick: flips in a perturbation.
 
     Raises:
@@ -39,9 +42,17 @@ class LocalSearch(Optimiser):
     source = "Lourenço et al. 2003"
 
     @checked
-    def __init__(self, problem: InstanceOf[Problem], *, seed: Seed = 0, starts: Masks = 32, kick: Masks = 4) -> None:
+    def __init__(
+        self,
+        problem: InstanceOf[Problem],
+        *,
+        seed: Seed = 0,
+        starts: Masks = 32,
+        start: Text | None = None,
+        kick: Masks = 4,
+    ) -> None:
         super().__init__(problem, seed=seed)
-        self._starts = starts
+        self._starts, self._given = starts, start_masks(problem, start, STARTS, seed)
         self._kick = min(kick, problem.topology.size)
         self._known: dict[bytes, float] = {}
         self._best, self._best_objective = problem.topology.chain(), -np.inf
@@ -61,7 +72,9 @@ class LocalSearch(Optimiser):
         self._next = self._search.send(float(objectives[0]))
 
     def _run(self) -> Search:
-        for _ in range(self._starts):
+        for mask in self._given:
+            yield from self._score(mask)
+        for _ in range(0 if len(self._given) else self._starts):
             yield from self._score(self.problem.sample(self.rng))
         mask = self._best
         while True:

@@ -15,6 +15,10 @@ def search(  # noqa: PLR0913 - an option each
     agent_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the agent; may be given again.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Where the agent begins: residual, magnitude, saliency, gates or an architecture's path."),
+    ] = None,
     evaluations: Annotated[int, typer.Option(help="Networks to evaluate: the budget.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the agent.")] = 0,
     cost_weight: Annotated[
@@ -67,6 +71,6 @@ def search(  # noqa: PLR0913 - an option each
         run=run,
         restart=restart,
         store=store,
-        agent_options=parse_options(agent_option or []),
+        agent_options=parse_options(agent_option or []) | ({} if start is None else {"start": start}),
     )
     print_result(result)

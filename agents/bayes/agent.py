@@ -13,8 +13,9 @@ from threadpoolctl import ThreadpoolController
 from ads_gym.agents.base import Floats, NotNegative, Optimiser, objectives_of
 from ads_gym.agents.bayes.acquisition import maximise_acquisition
 from ads_gym.agents.bayes.surrogate import GaussianProcess
+from ads_gym.agents.starts import STARTS, start_masks
 from ads_gym.problem import Problem, Scored
-from ads_gym.records import Masks, Seed, checked
+from ads_gym.records import Masks, Seed, Text, checked
 from ads_gym.topology import BoolArray
 
 
@@ -32,6 +33,8 @@ class Bayes(Optimiser):
         kappa: standard deviations that the bound is above the mean.
         starts: of the best masks, from which the bound is climbed; as many perturbations of them are starts too.
         kick: flips in a perturbation.
+        start: what it begins with, before random masks: "residual", "magnitude", "saliency", "gates", or the path of an
+            architecture; see `ads_gym.agents.starts`.
 
     Raises:
         InvalidValue: an option out of range.
@@ -50,9 +53,11 @@ class Bayes(Optimiser):
         kappa: NotNegative = 3.0,
         starts: Masks = 8,
         kick: Masks = 4,
+        start: Text | None = None,
     ) -> None:
         super().__init__(problem, seed=seed)
         self.batch_size = batch_size
+        self._given = start_masks(problem, start, STARTS)
         self._warmup, self._kappa, self._starts = warmup, kappa, starts
         self._kick = min(kick, problem.topology.size)
         self._known: dict[bytes, float] = {}  # objectives, the latest last
@@ -66,7 +71,8 @@ class Bayes(Optimiser):
         if self._warmup > 0 or not self._known:
             count = min(n, max(self._warmup, 1))
             self._warmup -= count
-            return self._random(count)
+            given, self._given = self._given[:count], self._given[count:]
+            return np.concatenate([given, self._random(count - len(given))])
         masks = self.suggest(n, self._perturbed())
         return masks if len(masks) else self._random(n)
 
@@ -105,4 +111,5 @@ class Bayes(Optimiser):
         return np.stack([self.problem.project(mask, self.rng) for mask in masks])
 
     def _random(self, n: int) -> BoolArray:
-        return np.stack([self.problem.sample(self.rng) for _ in range(n)])
+        masks = [self.problem.sample(self.rng) for _ in range(n)]
+        return np.array(masks, np.bool_).reshape(n, self.problem.topology.size)

@@ -22,10 +22,11 @@ from ads_gym.agents.recurrent.policy import RecurrentPolicy, State, step_input
 from ads_gym.agents.recurrent.policy_gradient import PolicyGradient, PolicyGradientConfig
 from ads_gym.agents.recurrent.rollout import Episode, Rollout, StepInput, keep_is_legal
 from ads_gym.agents.recurrent.saving import PolicyRecord, read_policy, write_policy
+from ads_gym.agents.starts import STARTS, start_logits, start_masks
 from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.limits import MAX_EVALUATIONS, MAX_GROWTH, MAX_MASKS
 from ads_gym.nets.tensorfile import load_weights
-from ads_gym.records import Seed, check, checked, record
+from ads_gym.records import Seed, Text, check, checked, record
 from ads_gym.topology import UNDECIDED, BoolArray
 
 PolicyState = tuple[NDArray[Any], ...]  # of `predict`: hidden [n, H], cell [n, H], decisions int8 [n, E]
@@ -40,6 +41,7 @@ class RecurrentConfig(PolicyGradientConfig):
     hidden_size: Annotated[int, Field(ge=1, le=MAX_GROWTH)] = 32  # units of the LSTM
     initial_keep: Annotated[float, Field(gt=0, lt=1)] = 0.5  # probability of KEEP at first, unless MACs allow less
     min_probability: Annotated[float, Field(ge=0, lt=0.5)] = 0.01  # of an action
+    start: Text | None = None  # what it keeps more often at first, and tries first: see `ads_gym.agents.starts`
     elites: Annotated[int, Field(ge=0, le=MAX_MASKS)] = 5  # best masks that are imitated; 0: none
 
 
@@ -76,10 +78,14 @@ class Recurrent:
         self.problem = self._rollout.problem
         self._rng = np.random.default_rng(seed)
         self._prediction_rng = np.random.default_rng([seed, 1])
+        self._given = start_masks(self.problem, config.start, STARTS, seed)
         logit = initial_logit(self.problem, config.initial_keep)
         self.policy = RecurrentPolicy(
             self.problem.topology.size, config.hidden_size, logit, config.min_probability, seed
         )
+        if len(self._given):
+            with torch.no_grad():
+                self.policy.logits.copy_(torch.from_numpy(start_logits(self._given, logit)))
         self._updates = PolicyGradient(self.policy, self.problem, config)
         self._state: State | None = None
         self._known: set[bytes] = set()
@@ -94,8 +100,10 @@ class Recurrent:
         rollout, config = self._rollout, self.config
         last = rollout.steps + total_timesteps
         rollout.begin()
-        if config.warmup and not self._known and not rollout.has_given:
-            self._score(np.stack([self.problem.sample(self._rng) for _ in range(config.warmup)]))
+        count = max(config.warmup, len(self._given))
+        if count and not self._known and not rollout.has_given:
+            drawn = [self.problem.sample(self._rng) for _ in range(count - len(self._given))]
+            self._score(np.stack([*self._given, *drawn]))
         while rollout.steps < last:
             self._learn_from(rollout.collect(self._choose, config.batch_size))
         return self
