@@ -11,7 +11,7 @@ import torch
 
 from ads_gym.architecture import DenseNetConfig
 from ads_gym.data.images import ImageSet, network_input
-from ads_gym.data.splits import DataSpec, Split, calibration_images, load_splits
+from ads_gym.data.splits import DataSpec, Split, calibration_images, default_spec, describe, load_splits
 from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import BaseEvaluator
@@ -22,9 +22,10 @@ from ads_gym.nets.cost import CostTable, check_training_memory
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.sparse import calibrate
 from ads_gym.nets.tensorfile import load_weights, plain_names, read_state_dict
-from ads_gym.nets.training import Progress, Recipe, fit, settings_digest
+from ads_gym.nets.training import ConnectionDropout, Progress, Recipe, fit, settings_digest
 from ads_gym.records import Masks, Name, Seed, checked, record
-from ads_gym.tasks import SupernetTask, save_task
+from ads_gym.tasks import SupernetTask, save_task, tasks_home
+from ads_gym.tasks.presets import PRESETS, Preset, split_name
 from ads_gym.tasks.training_record import GivenWeights, SpreadRow, TrainingRecord
 from ads_gym.topology import Topology
 
@@ -99,6 +100,67 @@ def train_supernet(
             return task  # another process ended just now
         splits = load_splits(settings.data, data_root, download)
         return _make(settings, folder, name, splits, where, progress)
+
+
+def preset_settings(
+    spec: DataSpec, preset: Preset, recipe: Recipe, weights: Path | None = None, data_root: Path | str | None = None
+) -> SupernetSettings:
+    """The settings of a preset's network on data.
+
+    Args:
+        spec: of the data.
+        preset: whose network it is.
+        recipe: how it is trained.
+        weights: see `SupernetSettings`.
+        data_root: where named data sets lie.
+    """
+    image_shape, classes = describe(spec, data_root)
+    config = DenseNetConfig(
+        preset.blocks,
+        preset.growth,
+        preset.stem_channels,
+        preset.stem,
+        preset.bottleneck,
+        preset.compression,
+        image_shape,
+        classes,
+    )
+    return SupernetSettings(spec, config, recipe, weights)
+
+
+def preset_recipe(preset: Preset, seed: int, dropout: ConnectionDropout | None = None) -> Recipe:
+    """How a preset's network is trained."""
+    return Recipe(
+        epochs=preset.epochs,
+        batch_size=preset.batch_size,
+        learning_rate=preset.learning_rate,
+        shift=preset.shift,
+        flip=preset.flip,
+        dropout=dropout,
+        seed=seed,
+    )
+
+
+def named_task(name: str, data_root: Path | str | None = None, progress: Progress | None = None) -> SupernetTask:
+    """The task of a preset's name, digits@3 and such; trained, and kept, if that was not done yet.
+
+    Args:
+        name: see `presets.is_preset`.
+        data_root: where named data sets lie.
+        progress: called after every epoch.
+
+    Raises:
+        AdsGymError: data that cannot be used, or a folder.
+    """
+    try:
+        found = SupernetTask.find(name, data_root)
+    except NotFound:
+        base, seed = split_name(name)
+        preset = PRESETS[base]
+        spec = default_spec(preset.source, data_root=data_root)
+        settings = preset_settings(spec, preset, preset_recipe(preset, seed or 0), None, data_root)
+        found = train_supernet(settings, tasks_home() / name, name, data_root=data_root, progress=progress)
+    return found
 
 
 def check_settings(settings: SupernetSettings) -> None:

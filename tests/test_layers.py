@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # of modules and packages, from the top; a layer imports from those below it, and within a package
     {"cli"},
-    {"compression"},
+    {"compression", "benchmark"},
     {"reports"},
     {"runs"},
     {"agents"},

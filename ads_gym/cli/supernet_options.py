@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import typer
 
-from ads_gym.architecture import DenseNetConfig, Stem
+from ads_gym.architecture import Stem
 from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.files import exists, is_folder, locked, resolve
-from ads_gym.nets.training import ConnectionDropout, Recipe
-from ads_gym.supernet_training import SupernetSettings, check_settings
+from ads_gym.nets.training import ConnectionDropout
+from ads_gym.supernet_training import SupernetSettings, check_settings, preset_recipe, preset_settings
 from ads_gym.tasks import PLANTED, tasks_home
 from ads_gym.tasks.presets import PRESETS, Preset, find_preset, is_preset, split_name, with_network
 
@@ -54,7 +54,7 @@ def read_options(
     if options["train"] is not None:
         spec = replace(spec, calibration=max(2, min(spec.calibration, options["train"])))
     spec = _given(spec, options, "train", "valid", "test", "calibration")
-    image_shape, classes = describe(spec, data_root)
+    image_shape, _ = describe(spec, data_root)
     parsed = {"blocks": _blocks(options["blocks"]), "stem": _stem(options["stem_stride"])}
     preset = find_preset(preset_name, image_shape)
     if options["network"] is not None:
@@ -65,18 +65,9 @@ def read_options(
         *("blocks", "growth", "stem_channels", "stem", "bottleneck", "compression"),
         *("epochs", "batch_size", "learning_rate", "shift", "flip"),
     )
-    config = DenseNetConfig(
-        preset.blocks,
-        preset.growth,
-        preset.stem_channels,
-        preset.stem,
-        preset.bottleneck,
-        preset.compression,
-        image_shape,
-        classes,
-    )
     weights = None if options["weights"] is None else resolve(options["weights"])
-    settings = SupernetSettings(spec, config, _recipe(preset, {**options, "seed": seed}), weights)
+    recipe = preset_recipe(preset, seed, _dropout(options))
+    settings = preset_settings(spec, preset, recipe, weights, data_root)
     check_settings(settings)
     return SupernetOptions(name, folder, settings, preset.table)
 
@@ -138,18 +129,10 @@ def _stem(stride: int | None) -> Stem | None:
     return None if stride is None else STEMS[stride]
 
 
-def _recipe(preset: Preset, options: Options) -> Recipe:
-    dropout = None
+def _dropout(options: Options) -> ConnectionDropout | None:
+    """How connections are dropped in training, if they are."""
     if options["cost_range"] is not None:
-        dropout = _given(ConnectionDropout(*options["cost_range"]), options, "masks_per_step")
-    elif options["masks_per_step"] is not None:
+        return _given(ConnectionDropout(*options["cost_range"]), options, "masks_per_step")
+    if options["masks_per_step"] is not None:
         raise typer.BadParameter("--masks-per-step says how connections are dropped: give --cost-range LOW HIGH too.")
-    return Recipe(
-        epochs=preset.epochs,
-        batch_size=preset.batch_size,
-        learning_rate=preset.learning_rate,
-        shift=preset.shift,
-        flip=preset.flip,
-        dropout=dropout,
-        seed=options["seed"],
-    )
+    return None

@@ -1,0 +1,1 @@
+"""Comparing agents: what counts, and how sure it is."""
