@@ -15,7 +15,7 @@ from typing import Any
 
 from ads_gym import files
 from ads_gym.errors import InvalidValue, NotFound
-from ads_gym.records import Format, JsonObject, Name, record
+from ads_gym.records import Format, JsonObject, Name, Number, record
 from ads_gym.runs.identity import Identity
 from ads_gym.runs.recorder import RunWarning
 from ads_gym.runs.result import Evaluations, ResultRecord
@@ -36,6 +36,7 @@ class Manifest:
     circumstances: JsonObject  # versions, machine, threads, under which it began
     began: Name  # date and time, ISO 8601
     ended: Name | None = None  # of the last time that its budget was spent
+    agent_seconds: Number | None = None  # of CPU, that the agent took besides evaluations, when it played to its end
     task: Name | None = None  # name or folder
     task_from_run: Name | None = None  # path of the task's folder relative to the run's, so that both can be moved
     data_root: Name | None = None  # where data sets were looked for last

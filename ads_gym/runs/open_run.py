@@ -57,6 +57,7 @@ class OpenRun:
     stopped_by: StoppedBy = StoppedBy.AGENT
     episodes: int = 0
     charged: int = 0  # evaluations, for what is none
+    agent_seconds: float = 0.0  # of CPU, without evaluations
 
     def write(self, **changes: Any) -> None:
         """Change entries of the manifest."""

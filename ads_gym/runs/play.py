@@ -1,5 +1,6 @@
 """An agent plays in an open run, from its first step until the budget is spent."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,10 +31,12 @@ def play(run: OpenRun, progress: bool) -> None:
         recorder = Recorder(paid, run.record, budget, on_rows=watch(run, scalars, line), on_difference=run.differ)
         run.rows = recorder.rows
         problem = replace(run.problem, evaluator=recorder, charge=recorder.charge)
+        began = time.process_time()
         try:
             (optimise if run.job.agent.kind is Kind.OPTIMISER else step_environment)(run, problem, recorder)
         finally:
             run.episodes, run.charged = recorder.episodes, recorder.charged
+            run.agent_seconds = time.process_time() - began - recorder.cpu_seconds
     if recorder.next_to_repeat is not None and not run.may_differ:
         run.differ(recorder.next_to_repeat)
     run.stopped_by = recorder.stopped_by or StoppedBy.AGENT

@@ -63,6 +63,7 @@ class Recorder(EvaluatorWrapper):
         self.budget = budget
         self.episodes = 0  # masks asked for: each episode asks for one, at its end
         self.charged = 0  # evaluations, for what is none and costs as much
+        self.cpu_seconds = 0.0  # of this process, in evaluations and in recording them
         self.stopped_by: StoppedBy | None = None
         self.rows = record.history(self.fingerprint, self.topology)
         self._objective = problem.objective
@@ -158,6 +159,7 @@ class Recorder(EvaluatorWrapper):
 
     def _pay(self, new: dict[bytes, tuple[BoolArray, int]]) -> None:
         """Evaluate and record."""
+        began = time.process_time()
         _ = self._objective.cost_weight  # the first time, "even" has dense and chain evaluated and stored
         start = time.perf_counter()
         metrics = self.record.read(self.fingerprint, new)  # of the dense network, or a mask of an earlier table
@@ -174,6 +176,7 @@ class Recorder(EvaluatorWrapper):
         self.rows += rows
         self._known |= {row.mask: row.metrics for row in rows}
         self._on_rows(rows)
+        self.cpu_seconds += time.process_time() - began
 
     def _check_objective(self) -> None:
         """Check that what was recorded has the same objective today."""

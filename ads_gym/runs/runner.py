@@ -188,5 +188,5 @@ def close_run(run: OpenRun) -> SearchResult:
         save(problem.task.repair(architecture), run.folder.best)
     draw_pictures(run.folder.pictures, run.rows, result)
     files.write_file(run.folder.history, to_csv(run.rows))
-    run.write(result=result.to_record(), ended=now())
+    run.write(result=result.to_record(), ended=now(), agent_seconds=run.agent_seconds)
     return result
