@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from ads_gym.cli.app import PROGRAM_OPTIONS, app, one_line
+from ads_gym.cli.benchmark import benchmark
 from ads_gym.cli.export import export
 from ads_gym.cli.latency import latency
 from ads_gym.cli.report import report
@@ -31,6 +32,7 @@ app.command()(throughput)
 app.command()(tasks)
 app.command()(agents)
 app.command("train-supernet")(train_supernet)
+app.command()(benchmark)
 app.command()(tabulate)
 
 

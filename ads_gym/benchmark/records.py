@@ -1,0 +1,85 @@
+"""What a benchmark is of, and what came out of it."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ads_gym.limits import MAX_EVALUATIONS
+from ads_gym.records import Count, Format, JsonObject, Name, Number, Text, record
+
+FILE = "results.json"
+Many = Annotated[int, Field(ge=1, le=1000)]
+
+
+@record
+class Plan:
+    """What is played, and how it is scored."""
+
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]  # names or folders
+    agents: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
+    supernets: Annotated[int, Field(ge=0, le=1000)] = 10  # of each named task: NAME@1, NAME@2, ...; 0: the task itself
+    seeds: Many = 2  # of each agent on each supernet
+    evaluations: Annotated[int, Field(ge=1, le=MAX_EVALUATIONS)] = 512
+    weights: Name | None = None  # "repaired", "inherited", or None: as the task has it
+    reward: Name = "soft"
+    cost_weight: Name = "even"  # or a number
+    max_macs: Number | None = None
+    start: Name | None = None  # of agents that have such an option
+
+
+@record
+class Supernet:
+    """A network that agents searched, and what is known of it without them."""
+
+    task: Name  # of the plan
+    name: Name  # what its task is loaded by
+    random_mean: Number  # objective of random masks
+    random_sd: Number
+    optimum: Number | None  # the best objective there is, where all are known
+    evaluation_seconds: Number  # of one, measured once
+
+
+@record
+class Played:
+    """One agent's run on one supernet."""
+
+    supernet: Name
+    agent: Name
+    seed: Count
+    improved: Annotated[tuple[tuple[Count, Number], ...], Field(max_length=MAX_EVALUATIONS)]  # spent, objective then
+    mask: Text  # its best, in hex
+    evaluations: Count
+    charged: Count
+    agent_seconds: Number  # of CPU, without evaluations
+
+    @property
+    def best(self) -> float:
+        """The objective of its best mask."""
+        return self.improved[-1][1]
+
+
+@record
+class Missing:
+    """A run that there is not."""
+
+    supernet: Name
+    agent: Name
+    seed: Count | None  # None: all of them
+    why: Text
+
+
+@record
+class Results:
+    """A benchmark that was played to its end."""
+
+    plan: Plan
+    supernets: Annotated[tuple[Supernet, ...], Field(max_length=100_000)]
+    played: Annotated[tuple[Played, ...], Field(max_length=1_000_000)]
+    missing: Annotated[tuple[Missing, ...], Field(max_length=1_000_000)]
+    versions: JsonObject
+    began: Name
+    ended: Name
+
+
+PLAN = Format("ads-gym benchmark plan", 1, "plan of a benchmark", Plan)
+RESULTS = Format("ads-gym benchmark", 1, "results of a benchmark", Results)

@@ -1,0 +1,185 @@
+"""The benchmark as it is used: tables, the same after a kill, and what is told where something is wrong."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from commands import run_here
+
+from ads_gym.benchmark.records import FILE, RESULTS, Plan
+from ads_gym.benchmark.runner import benchmark, supernet_names
+from ads_gym.benchmark.summary import by_task
+from ads_gym.benchmark.tables import markdown, write
+from ads_gym.errors import InvalidValue, UnknownName
+from ads_gym.evaluators.table import every_mask
+from ads_gym.problem import make_problem
+
+PLAN = Plan(("planted-20", "digits-table"), ("random", "local", "magnitude"), 0, 2, 30)
+AGENT = """
+import time
+import numpy as np
+def slow(env, seed):
+    rng = np.random.default_rng(seed)
+    while True:
+        env.reset()
+        over = False
+        while not over:
+            over = env.step(int(rng.random() < 0.5))[2]
+        time.sleep(0.02)
+def broken(env, seed):
+    env.reset()
+    raise RuntimeError("an agent's own mistake")
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    return folder, benchmark(PLAN, folder, workers=2, progress=False)
+
+
+def timeless(results):
+    """But for times."""
+    played = tuple(replace(each, agent_seconds=0.0) for each in results.played)
+    supernets = tuple(replace(each, evaluation_seconds=0.0) for each in results.supernets)
+    return replace(results, began="-", ended="-", played=played, supernets=supernets)
+
+
+def test_every_agent_on_every_supernet_with_every_seed(made):
+    folder, results = made
+    runs = [(each.supernet, each.agent, each.seed) for each in results.played]
+    expected = [(task, agent, seed) for task in PLAN.tasks for agent in PLAN.agents for seed in (0, 1)]
+    assert runs == [run for run in expected if run[:2] != ("planted-20", "magnitude")]
+    assert [(each.supernet, each.agent, each.seed) for each in results.missing] == [("planted-20", "magnitude", None)]
+    assert RESULTS.read(folder / FILE) == results
+    for each in results.played:
+        values = [value for _, value in each.improved]
+        assert each.evaluations == (30 if each.agent != "magnitude" else 17) and values == sorted(set(values))
+        assert each.agent_seconds > 0
+
+
+def test_scores_are_of_random_masks_and_the_exact_optimum(made):
+    _, results = made
+    planted, table = by_task(results)
+    problem = make_problem("digits-table", weights="repaired", reward="soft", cost_weight="even")
+    objectives = np.array([each.objective for each in problem.score(every_mask(16))])
+    assert table.supernets[0].optimum == objectives.max() == table.best_known[0]
+    rng = np.random.default_rng(0)
+    drawn = problem.score(np.stack([problem.sample(rng) for _ in range(256)]))
+    assert table.supernets[0].random_mean == pytest.approx(np.mean([each.objective for each in drawn]))
+    best = np.array([[run.best for run in runs] for runs in table.agents["local"]])
+    mean = table.random_means[0]
+    assert table.scores("local", 30) == pytest.approx((best - mean) / (objectives.max() - mean))
+    assert planted.missing == {"magnitude": "n/a"} and planted.supernets[0].optimum is None
+    assert set(table.agents) == set(PLAN.agents)
+
+
+def test_who_is_never_there_is_infinitely_late(made):
+    _, results = made
+    table = [*by_task(results)][1]
+    assert np.isinf(table.arrivals("magnitude")).all()
+    first = table.scores("random", 1)
+    assert (first <= table.scores("random", 30)).all()
+
+
+def test_what_is_charged_counts(made, tmp_path):
+    results = benchmark(Plan(("digits-table",), ("saliency", "random"), 0, 1, 20), tmp_path, progress=False)
+    saliency = results.played[0]
+    assert saliency.charged > 0 and saliency.improved[0][0] == saliency.charged + 1
+    (part,) = by_task(results)
+    assert part.scores("saliency", saliency.charged) == 0  # nothing is evaluated yet
+
+
+def test_tables(made, tmp_path):
+    _, results = made
+    text = markdown(results)
+    assert "| magnitude | n/a |" in text and "the exact optimum" in text and "[" in text
+    paths = write(results, tmp_path)
+    with paths[2].open() as file:
+        assert len(list(csv.DictReader(file))) == len(results.played)
+    assert paths[3].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_call_shows_it_again_and_another_is_refused(made):
+    folder, results = made
+    assert timeless(benchmark(PLAN, folder, progress=False)) == timeless(results)
+    with pytest.raises(InvalidValue, match="another plan"):
+        benchmark(replace(PLAN, evaluations=31), folder, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"agents": ("randm",)}, UnknownName, "Did you mean 'random'"),
+        ({"agents": ("random", "random")}, InvalidValue, "named twice"),
+        ({"tasks": ("planted-21",)}, UnknownName, "planted-20"),
+        ({"weights": "repared"}, UnknownName, "repaired"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_played(tmp_path, change, error, says):
+    with pytest.raises(error, match=says):
+        benchmark(replace(PLAN, **change), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out/runs").exists()
+
+
+@pytest.mark.parametrize("change", [{"seeds": 0}, {"evaluations": 0}, {"agents": ()}, {"tasks": ()}])
+def test_a_plan_of_nothing(change):
+    with pytest.raises(InvalidValue):
+        replace(PLAN, **change)
+
+
+def test_supernets_of_a_task():
+    assert supernet_names("digits", 3) == ["digits@1", "digits@2", "digits@3"]
+    assert supernet_names("digits@7", 3) == ["digits@7"] and supernet_names("planted-20", 3) == ["planted-20"]
+    assert supernet_names("digits", 0) == ["digits"]
+
+
+def test_an_agents_own_mistake_leaves_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mistaken.py").write_text(AGENT)
+    options = ("--tasks", "planted-20", "--supernets", 0, "--seeds", 1, "--evaluations", 10, "--out", "out")
+    done = run_here(capsys, "benchmark", *options, "--agents", "random,mistaken:broken")
+    assert done.code == 1 and "| mistaken:broken | failed: RuntimeError: an agent's own mistake |" in done.out
+    assert "Traceback" in done.err and "mistaken.py" in done.err
+    assert "| random | " in done.out and str(tmp_path / "out/results.md") in done.out
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_the_same(tmp_path):
+    (tmp_path / "mistaken.py").write_text(AGENT)
+    command = [sys.executable, "-m", "ads_gym", "benchmark", "--tasks", "planted-20,digits-table", "--supernets", "0"]
+    command += ["--seeds", "2", "--evaluations", "40", "--agents", "local,evolution,mistaken:slow", "--workers", "2"]
+    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    began = time.perf_counter()
+    subprocess.run([*command, "--out", "whole"], check=True, **options)
+    took, rng = time.perf_counter() - began, np.random.default_rng(0)
+    for _ in range(5):
+        process = subprocess.Popen([*command, "--out", "killed"], start_new_session=True, **options)
+        time.sleep(rng.uniform(0.2, 0.9) * took)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, "--out", "killed"], check=True, **options)
+    whole, killed = (RESULTS.read(tmp_path / name / FILE) for name in ("whole", "killed"))
+    assert timeless(whole) == timeless(killed) and math.isfinite(whole.played[0].best)
+    assert json.loads((tmp_path / "killed/plan.json").read_text())["format"] == "ads-gym benchmark plan"
+
+
+@pytest.mark.slow
+def test_supernets_are_trained_when_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADS_GYM_HOME", str(tmp_path / "home"))
+    plan = Plan(("digits",), ("random",), 2, 1, 5, weights="inherited")
+    results = benchmark(plan, tmp_path / "out", progress=False)
+    assert [each.name for each in results.supernets] == ["digits@1", "digits@2"]
+    assert results.supernets[0].random_mean != results.supernets[1].random_mean
