@@ -16,7 +16,7 @@ from ads_gym.devices import resolve_device
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.evaluators.base import BaseEvaluator
 from ads_gym.evaluators.inherited import InheritedEvaluator
-from ads_gym.files import digest, is_file, locked, resolve
+from ads_gym.files import digest, exists, is_file, locked, resolve
 from ads_gym.limits import MAX_TENSORS_BYTES
 from ads_gym.nets.cost import CostTable, check_training_memory
 from ads_gym.nets.densenet import DenseNet
@@ -91,6 +91,8 @@ def train_supernet(
     folder = resolve(folder)
     if settings.weights is not None:
         settings = replace(settings, weights=resolve(settings.weights))
+    if settings.data.path is not None and exists(resolve(settings.data.path)):  # as the task will name it
+        settings = replace(settings, data=replace(settings.data, source=str(resolve(settings.data.path))))
     if not replace_task and (task := _find_made(settings, folder, data_root)) is not None:
         return task
     check_settings(settings)

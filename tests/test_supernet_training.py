@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ads_gym.architecture import DenseNetConfig
-from ads_gym.data.splits import Split, default_spec
+from ads_gym.data.splits import DataSpec, Split, default_spec
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.nets.densenet import DenseNet
 from ads_gym.nets.training import Recipe
@@ -30,6 +30,18 @@ def test_a_task_comes_out_and_plays(tmp_path):
     assert [row.relative_cost for row in rows] == list(SPREAD_COSTS)
     dense = task.evaluator("layers", "cpu").evaluate(np.ones((1, 6), dtype=bool))[0]
     assert (rows[0].accuracy, rows[0].loss) == (dense.accuracy, dense.loss)
+
+
+def test_the_same_call_finds_its_task_where_data_are_named_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
+    np.savez("mine.npz", images=images, labels=np.arange(60) % 10)
+    data = DataSpec("mine.npz", None, 10, 10, calibration=10)
+    settings = SupernetSettings(data, CONFIG, Recipe(epochs=1, batch_size=8))
+    made = train_supernet(settings, "task", "mine", device="cpu")
+    before = made.files.weights.stat().st_mtime_ns
+    assert train_supernet(settings, "task", "mine", device="cpu") == made
+    assert made.files.weights.stat().st_mtime_ns == before
 
 
 def test_own_weights_are_taken_as_they_are(tmp_path):
