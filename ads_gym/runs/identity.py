@@ -161,10 +161,14 @@ def _callables(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
 
 
 def _file_names(options: Any) -> Iterator[str]:
-    """The files that options name: by their paths, or as a saved policy is named, without an ending."""
+    """The files that options name: by paths, by a saved policy without an ending, or by a run folder."""
     for value in _leaves(options):
         if isinstance(value, str):
-            yield from filter(_is_file, (value, f"{value}.json", f"{value}.safetensors", f"{value}.zip"))
+            yield from filter(_is_file, _paths_of(value))
+
+
+def _paths_of(value: str) -> tuple[str, ...]:
+    return value, f"{value}.json", f"{value}.safetensors", f"{value}.zip", f"{value}/best.json"
 
 
 def _is_file(value: str) -> bool:

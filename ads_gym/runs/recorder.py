@@ -168,8 +168,11 @@ class Recorder(EvaluatorWrapper):
             paid = self.inner.evaluate_checked(np.stack(list(missing.values())))
             metrics |= dict(zip(missing, paid, strict=True))
         seconds = (time.perf_counter() - start) / len(new)
+        charged = max(
+            self.charged, self.rows[-1].charged if self.rows else 0
+        )  # an agent without a seed may charge late
         rows = [
-            Row(number, key, metrics[key], self._objective(metrics[key]), episode, seconds, self.charged)
+            Row(number, key, metrics[key], self._objective(metrics[key]), episode, seconds, charged)
             for number, (key, (_, episode)) in enumerate(new.items(), start=len(self.rows) + 1)
         ]
         self.record.append(self.fingerprint, rows)

@@ -102,6 +102,21 @@ def test_an_architecture(problem, tmp_path):
         LocalSearch(make_problem("planted-45"), start="magnitude")
 
 
+def test_another_architecture_in_a_run_folder_is_another_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    problem = make_problem("digits-table")
+    (tmp_path / "rd").mkdir()
+    masks = Magnitude(problem).ask(5)
+    for mask in masks[3:]:
+        (tmp_path / "rd/best.json").write_text(problem.architecture(mask).to_json())
+        options = {"agent_options": {"start": "rd"}, "run": "r", "progress": False}
+        if (tmp_path / "r").exists():
+            with pytest.raises(InvalidValue, match="files that options name"):
+                ads_gym.search("digits-table", "local", 12, **options)
+        else:
+            ads_gym.search("digits-table", "local", 12, **options)
+
+
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ("search", "--task", "digits-table", "--evaluations", 12, "--run", "r")

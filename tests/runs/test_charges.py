@@ -92,3 +92,14 @@ def test_features_are_charged_in_a_search(tmp_path):
     options = {"weights": "inherited", "agent_options": {"networks": "dense"}, "progress": False}
     result = ads_gym.search("digits", "saliency", 5, run=tmp_path / "s", **options)
     assert (result.evaluations, result.charged) == (3, 2)
+
+
+def test_a_record_is_whole_where_an_agent_charges_later_than_it_did(tmp_path):
+    problem = make_problem("planted-20")
+    with RunRecord(tmp_path / "record.sqlite") as record:
+        first = Recorder(problem, record, 20)
+        first.charge("x", 5)
+        first.evaluate(problem.topology.dense()[None])
+        with pytest.warns(UserWarning, match="does not repeat itself"):
+            Recorder(problem, record, 20).evaluate(problem.topology.chain()[None])
+        assert [row.charged for row in record.history(first.fingerprint)] == [5, 5]
