@@ -55,6 +55,11 @@ def _shorter_result(
     kept = [row for row in rows if row.spent <= evaluations]
     if manifest.differs_at is None:  # else episodes were counted by several processes that did not repeat each other
         kept = [row for row in kept if row.episode <= episodes]
+    if rows[0].spent > evaluations:
+        raise InvalidValue(
+            f"the run in {folder.path} scores its first network after {rows[0].charged} evaluations of its budget, which "
+            f"what its agent wants to know before costs, and {evaluations} were asked for: ask for more."
+        )
     if not kept:  # of episodes that cannot be
         return None
     best = best_of(kept)
@@ -70,8 +75,14 @@ def _shorter_result(
         stopped_by,
         compare(problem, architecture.mask, seed),
         Stored(manifest.ended or manifest.began, len(rows)),
-        kept[-1].charged,
+        _charged(rows, kept, evaluations),
     )
+
+
+def _charged(rows: Sequence[Row], kept: Sequence[Row], evaluations: int) -> int:
+    """What a run of fewer evaluations was charged: after its last evaluation too, if the budget had room for that."""
+    later = rows[len(kept)].charged if len(kept) < len(rows) else kept[-1].charged
+    return later if len(kept) + later <= evaluations else kept[-1].charged
 
 
 def _end(rows: Sequence[Row], folder: RunFolder, manifest: Manifest, evaluations: int) -> tuple[int, StoppedBy | None]:

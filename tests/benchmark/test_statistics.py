@@ -9,13 +9,12 @@ from ads_gym.benchmark.statistics import (
     Interval,
     arrival,
     compare,
-    holm,
     hypervolume,
     interquartile_mean,
     interval,
+    pair_tests,
     probability_of_improvement,
     scores,
-    sign_test,
     spent_until,
 )
 from ads_gym.errors import InvalidValue
@@ -42,27 +41,34 @@ def test_an_interval_holds_its_value_and_widens_with_spread_between_supernets():
     assert interval(between, seed=0) == wide and interval(np.full((10, 2), 0.3)) == pytest.approx(
         Interval(0.3, 0.3, 0.3)
     )
-    assert interval(within[:1]).low < interval(within[:1]).high  # one supernet: of seeds
-    with pytest.raises(InvalidValue, match="of 3 supernets no interval"):
-        interval(within[:3])
+    assert interval(within.reshape(1, -1)).low < interval(within.reshape(1, -1)).high  # one supernet: of seeds
 
 
-def coverage(supernets, seeds, trials=400):
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 9), (5, 2)])
+def test_too_few_supernets_or_seeds_have_no_interval(shape):
+    table = np.random.default_rng(0).normal(size=shape)
+    with pytest.raises(InvalidValue, match="use 6 supernets or more, or one with 6 seeds"):
+        interval(table)
+    with pytest.raises(InvalidValue, match="no interval can be told"):
+        compare({"a": table, "b": table + 1})
+
+
+def coverage(supernets, seeds, trials=400, between=1.0):
     """How often an interval of 95 % holds the mean that supernets and seeds are drawn around."""
     rng, held = np.random.default_rng(1), 0
     for trial in range(trials):
-        table = rng.normal(size=(supernets, 1)) + rng.normal(size=(supernets, seeds))
+        table = between * rng.normal(size=(supernets, 1)) + rng.normal(size=(supernets, seeds))
         found = interval(table, seed=trial, resamples=1_000)
         held += found.low <= 0 <= found.high
     return held / trials
 
 
 @pytest.mark.slow
-def test_intervals_of_ten_supernets_hold_what_they_say(monkeypatch):
-    """And those of three do not, which is why they are refused."""
-    assert coverage(10, 2) > 0.91
-    monkeypatch.setattr("ads_gym.benchmark.statistics.FEWEST_SUPERNETS", 1)
-    assert coverage(3, 2) < 0.88
+def test_intervals_hold_what_they_say(monkeypatch):
+    """And those of three supernets or three seeds do not, which is why they are refused."""
+    assert coverage(10, 2) > 0.91 and coverage(6, 2) > 0.91 and coverage(1, 6, between=0) > 0.88
+    monkeypatch.setattr("ads_gym.benchmark.statistics.FEWEST", 1)
+    assert coverage(3, 2) < 0.88 and coverage(1, 3, between=0) < 0.85
 
 
 def test_who_never_arrives_is_not_left_out():
@@ -78,21 +84,26 @@ def test_the_probability_of_improvement_counts_ties_half():
     assert probability_of_improvement(one, one) == 0.5
 
 
-def test_signs_are_permuted():
-    assert sign_test(np.array([1.0, 1.0, 1.0])) == 2 / 8
-    assert sign_test(np.array([1.0, -1.0])) == 1 and sign_test(np.zeros(4)) == 1
-    assert sign_test(np.ones(20)) < 0.001 < sign_test(np.random.default_rng(0).normal(size=20))
+def test_one_pair_is_a_test_of_signs():
+    assert pair_tests(np.ones((6, 1))).tolist() == [2 / 64]
+    assert pair_tests(np.array([[1.0], [-1.0]])).tolist() == [1] and pair_tests(np.zeros((4, 1))).tolist() == [1]
+    assert pair_tests(np.ones((20, 1))) < 0.001 < pair_tests(np.random.default_rng(0).normal(size=(20, 1)))
 
 
-def test_false_alarms_are_as_rare_as_they_should_be():
+def test_false_alarms_among_all_pairs_are_as_rare_as_they_should_be():
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(300):
+        agents = rng.normal(size=(8, 6)) * np.linspace(0.2, 2, 6)
+        ones, others = np.triu_indices(6, 1)
+        alarms += pair_tests(agents[:, ones] - agents[:, others]).min() <= 0.05
+    assert 0.01 < alarms / 300 < 0.08
+
+
+def test_many_agents_are_told_apart_where_they_differ():
+    """With Holm's correction, ten supernets and fifteen agents would be ties whatever they did."""
     rng = np.random.default_rng(0)
-    alarms = np.mean([sign_test(rng.normal(size=8)) <= 0.05 for _ in range(400)])
-    assert 0.02 < alarms < 0.08
-
-
-def test_holms_correction():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+    tables = {str(number): number + rng.normal(size=(10, 2)) * 0.1 for number in range(15)}
+    assert not any(each.is_tie for each in compare(tables))
 
 
 def test_agents_are_told_apart_or_tied():
@@ -101,7 +112,8 @@ def test_agents_are_told_apart_or_tied():
     found = compare({"a": base + 1, "b": base, "c": base + rng.normal(size=(10, 2)) * 0.1})
     by_pair = {(each.one, each.other): each for each in found}
     assert not by_pair["a", "b"].is_tie and by_pair["a", "b"].probability > 0.99
-    assert by_pair["b", "c"].is_tie and by_pair["b", "c"].p_value <= 1
+    assert by_pair["a", "b"].difference == pytest.approx(1)
+    assert by_pair["b", "c"].is_tie and by_pair["b", "c"].p_value <= 1 and compare({"a": base}) == []
 
 
 def test_the_hypervolume_is_the_area_of_a_front():

@@ -52,11 +52,13 @@ def test_charges_are_of_the_budget_and_of_the_record(tmp_path):
 
 def test_a_smaller_budget_is_answered_with_what_it_would_have_been(tmp_path):
     search(tmp_path / "long", 60)
-    for budget in (8, 17, 20, 25, 40):
+    for budget in (8, 17, 20, 22, 25, 40):
         alone, shown = search(tmp_path / f"run-{budget}", budget), search(tmp_path / "long", budget)
         assert shown.stored is not None and alone.stored is None
-        assert replace(shown, folder=alone.folder, stored=None, charged=alone.charged) == alone
-        assert shown.evaluations + alone.charged <= budget
+        assert replace(shown, folder=alone.folder, stored=None) == alone
+        assert shown.evaluations + shown.charged <= budget
+    with pytest.raises(InvalidValue, match="scores its first network after 5 evaluations of its budget"):
+        search(tmp_path / "long", 5)
 
 
 def test_a_larger_budget_goes_on(tmp_path):
