@@ -7,6 +7,7 @@ Shapes: E skip connections, n masks.
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class Problem:
             None.
         network: returns the trained dense network (a new copy at each call); None where metrics are not a network's.
         charge: called with a name and a number of evaluations, for what is no evaluation and costs as much.
+        charged_time: a context in which that is done: its time is not the agent's.
     """
 
     cost: CostTable
@@ -70,6 +72,7 @@ class Problem:
     weights: Weights | None = None
     evaluators: Mapping[Weights, BaseEvaluator] = field(default_factory=dict)
     charge: Callable[[str, int], None] = _ignore
+    charged_time: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def topology(self) -> Topology:
@@ -154,7 +157,8 @@ class Problem:
                 f"{wanted} is of a trained network, and {self.name} has none: use another agent, or a task that was "
                 "trained."
             )
-        known = self.task.feature(wanted, self.topology.scope)
+        with self.charged_time():
+            known = self.task.feature(wanted, self.topology.scope)
         self.charge_macs(str(wanted), known.macs)
         return known.values.copy()
 

@@ -3,6 +3,7 @@
 import platform
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,17 +153,29 @@ def named_task(name: str, data_root: Path | str | None = None, progress: Progres
         progress: called after every epoch.
 
     Raises:
-        AdsGymError: data that cannot be used, or a folder.
+        AdsGymError: data that cannot be used, or a folder; what is there of digits@3 was made by other settings.
     """
-    try:
-        found = SupernetTask.find(name, data_root)
-    except NotFound:
-        base, seed = split_name(name)
-        preset = PRESETS[base]
-        spec = default_spec(preset.source, data_root=data_root)
-        settings = preset_settings(spec, preset, preset_recipe(preset, seed or 0), None, data_root)
-        found = train_supernet(settings, tasks_home() / name, name, data_root=data_root, progress=progress)
-    return found
+    if split_name(name)[1] is None:
+        with suppress(NotFound):  # whatever the user made under that name is meant
+            return SupernetTask.find(name, data_root)
+    settings = named_settings(name, data_root)
+    return train_supernet(settings, tasks_home() / name, name, data_root=data_root, progress=progress)
+
+
+def named_settings(name: str, data_root: Path | str | None = None) -> SupernetSettings:
+    """The settings of a preset's name, digits@3 and such.
+
+    Args:
+        name: see `presets.is_preset`.
+        data_root: where named data sets lie.
+
+    Raises:
+        AdsGymError: data that cannot be used.
+    """
+    base, seed = split_name(name)
+    preset = PRESETS[base]
+    spec = default_spec(preset.source, data_root=data_root)
+    return preset_settings(spec, preset, preset_recipe(preset, seed or 0), None, data_root)
 
 
 def check_settings(settings: SupernetSettings) -> None:

@@ -5,12 +5,16 @@ from collections.abc import Callable
 import numpy as np
 
 from ads_gym import files
+from ads_gym.data.spec import Split
+from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Weights
 from ads_gym.evaluators.store import StoredEvaluator
 from ads_gym.evaluators.table import COLUMNS, NETWORK_FEATURES, Table, every_mask
+from ads_gym.supernet_training import data_digest
 from ads_gym.tasks.supernet import SupernetTask
 from ads_gym.topology import Scope, Topology
 
+SCORED = Split.TRAIN, Split.VALID  # the images that a table is made of
 BATCH = 256  # masks that are scored, and kept, at once
 TabulationProgress = Callable[[int, int], None]  # masks done, of how many
 
@@ -34,6 +38,7 @@ def tabulate(task: SupernetTask, progress: TabulationProgress | None = None, dev
     if task.table is not None:
         return task
     with files.locked(task.folder, "making a table"):
+        _check_images(task)
         store = task.folder / "table.sqlite"
         order = np.lexsort(masks.T[::-1])  # masks that begin alike follow each other, and share work
         columns = {weights: {name: np.empty(len(masks), kind) for name, kind in COLUMNS.items()} for weights in Weights}
@@ -57,3 +62,17 @@ def tabulate(task: SupernetTask, progress: TabulationProgress | None = None, dev
         for path in store.parent.glob(f"{store.name}*"):
             path.unlink()
         return made
+
+
+def _check_images(task: SupernetTask) -> None:
+    """Check that a task's images are those that it was made of.
+
+    Raises:
+        InvalidValue: others.
+    """
+    made_of = task.record.data
+    if made_of is not None and made_of != data_digest({split: task.images(split) for split in SCORED}, *SCORED):
+        raise InvalidValue(
+            f"the images or labels of {task.data.source} changed after task {task.name!r} was trained: bring them "
+            "back, or train it again."
+        )

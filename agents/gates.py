@@ -7,7 +7,7 @@ Shape: E skip connections.
 """
 
 import copy
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field, InstanceOf
@@ -19,6 +19,10 @@ from ads_gym.errors import InvalidValue
 from ads_gym.limits import MAX_EPOCHS
 from ads_gym.problem import Problem
 from ads_gym.records import Seed, checked
+
+if TYPE_CHECKING:
+    from ads_gym.data.images import ImageSet
+    from ads_gym.nets.densenet import DenseNet
 
 WITH_GRADIENT = 3  # forward passes that a forward and a backward pass count as
 TARGET = 0.5  # relative cost, where there is no limit
@@ -59,23 +63,27 @@ class Gates(Ranking):
 
     def _values(self) -> Floats:
         """Logits of the gates after learning, float64 [E]."""
+        problem = self.problem
+        if problem.network is None or problem.task is None:
+            raise InvalidValue(f"gates are learned on a trained network, and {problem.name} has none.")
+        problem.charge_macs("gates", WITH_GRADIENT * self._steps * self._batch_size * problem.cost.dense_macs)
+        with problem.charged_time():
+            return self._learned(problem.task.images(Split.TRAIN), problem.network())
+
+    def _learned(self, train: "ImageSet", network: "DenseNet") -> Floats:
+        """Learn gates of a network on labelled images."""
         import torch
         from torch.nn import functional
 
         from ads_gym.data.images import network_input
         from ads_gym.torch_state import isolated
 
-        problem = self.problem
-        if problem.network is None or problem.task is None:
-            raise InvalidValue(f"gates are learned on a trained network, and {problem.name} has none.")
-        size = self._steps * self._batch_size
-        problem.charge_macs("gates", WITH_GRADIENT * size * problem.cost.dense_macs)
-        train = problem.task.images(Split.TRAIN)
+        problem, size = self.problem, self._steps * self._batch_size
         order = np.concatenate([self.rng.permutation(len(train)) for _ in range(-(-size // len(train)))])
         noise = torch.from_numpy(self.rng.logistic(size=(self._steps, problem.topology.size)).astype(np.float32))
         prices = torch.from_numpy(problem.cost.relative_costs.astype(np.float32))
         target = TARGET if problem.macs_limit is None else float(problem.room / problem.cost.connection_macs.sum())
-        network = copy.deepcopy(problem.network()).requires_grad_(False).train()
+        network = copy.deepcopy(network).requires_grad_(False).train()
         logits, multiplier = torch.zeros(problem.topology.size, requires_grad=True), 0.0
         with isolated(torch.device("cpu")), torch.inference_mode(False), torch.enable_grad():
             adam = torch.optim.Adam([logits], self._learning_rate)

@@ -58,6 +58,13 @@ class LoadedAgent:
                 "task that was trained."
             )
 
+    def has_option(self, name: str) -> bool:
+        """Whether the agent names an option of its own so; what it passes on to a library does not count."""
+        try:
+            return name in inspect.signature(self.make).parameters
+        except (TypeError, ValueError):  # a callable without a signature
+            return False
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Check the names of options before anything is evaluated.
 

@@ -9,69 +9,86 @@ from typing import NamedTuple
 import numpy as np
 
 from ads_gym.agents.registry import find_agent
-from ads_gym.benchmark.records import Missing, Plan, Played, Supernet
-from ads_gym.errors import AdsGymError, InvalidValue
-from ads_gym.evaluators.base import BaseEvaluator, LazyEvaluator
+from ads_gym.agents.starts import RANKINGS
+from ads_gym.benchmark.records import Missing, Plan, Played, Supernet, missing
+from ads_gym.benchmark.statistics import RANDOM_MASKS, Floats, hypervolume
+from ads_gym.errors import AdsGymError, InvalidValue, StorageError
 from ads_gym.evaluators.table import TableEvaluator, every_mask
+from ads_gym.objective import check_cost_weight, find_reward
 from ads_gym.problem import Problem, make_problem
 from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.record import Row, best_of, read_record
 from ads_gym.runs.runner import search
 
-RANDOM_MASKS = 256  # of whose objectives the mean is the lower end of every score
+TIMED_MASKS = 32
+SEEDS = {"random": 0, "timed": 1}  # of masks
+
+
+class Place(NamedTuple):
+    """A supernet, and where what is made of it goes."""
+
+    task: str  # of the plan
+    name: str  # of the supernet
+    reference: str  # by which it is loaded
+    folder: str | None  # of its copy, below that of the results
+    store: Path  # of its evaluations
+    device: str
+    data_root: Path | None
 
 
 class Job(NamedTuple):
     """A run that is to be played."""
 
     plan: Plan
-    supernet: str  # what its task is loaded by
+    place: Place
     agent: str
     seed: int
     folder: Path  # of the run
-    store: Path  # of the supernet's evaluations
-    device: str
-    data_root: Path | None
 
 
 def play(job: Job) -> Played | Missing:
-    """Play a run, go on with it, or read it where it is over; an agent's mistake is told, and ends nothing else."""
-    plan = job.plan
+    """Play a run, go on with it, or read it where it is over; an agent's mistake is told, and ends nothing else.
+
+    Raises:
+        StorageError: no space, no permission, or another process that plays it: no mistake of the agent's.
+    """
+    plan, place = job.plan, job.place
     try:
         result = search(
-            job.supernet,
+            place.reference,
             job.agent,
             plan.evaluations,
             seed=job.seed,
-            cost_weight=weight_of(plan),
+            cost_weight=plan.cost_weight if plan.cost_weight == "even" else float(plan.cost_weight),
             reward=plan.reward,
             max_macs=plan.max_macs,
             weights=plan.weights,
-            device=job.device,
-            data_root=job.data_root,
+            device=place.device,
+            data_root=place.data_root,
             run=job.folder,
-            store=job.store,
-            agent_options={} if plan.start is None or not _can_start(job.agent) else {"start": plan.start},
+            store=place.store,
+            agent_options={"start": plan.start} if starts(plan, job.agent) else {},
             progress=False,
         )
         manifest = RunFolder(job.folder).read()
         with read_record(RunFolder(job.folder).record) as record:
             rows = record.rows(result.architecture.topology)
+    except StorageError:
+        raise
     except AdsGymError as error:
-        return Missing(job.supernet, job.agent, job.seed, str(error))
-    except Exception:
-        return Missing(job.supernet, job.agent, job.seed, traceback.format_exc(limit=-5))
-    seconds = 0.0 if manifest is None or manifest.agent_seconds is None else manifest.agent_seconds
-    best = best_of(rows)
+        return missing(place.name, job.agent, job.seed, str(error))
+    except (Exception, SystemExit):
+        return missing(place.name, job.agent, job.seed, traceback.format_exc(limit=-5))
     return Played(
-        job.supernet,
+        place.name,
         job.agent,
         job.seed,
         improvements(rows),
-        best.mask.hex(),
+        best_of(rows).mask.hex(),
         result.evaluations,
         result.charged,
-        seconds,
+        area(plan, rows),
+        0.0 if manifest is None or manifest.agent_seconds is None else manifest.agent_seconds,
     )
 
 
@@ -84,71 +101,95 @@ def improvements(rows: Sequence[Row]) -> tuple[tuple[int, float], ...]:
     return tuple(found)
 
 
-def measure(plan: Plan, task: str, name: str, store: Path, device: str, data_root: Path | None) -> Supernet:
-    """Score random masks of a supernet; where it has a table, find the optimum in it."""
-    problem = problem_of(plan, name, store, device, data_root)
+def area(plan: Plan, rows: Sequence[Row]) -> float:
+    """The hypervolume of all that a run evaluated: relative cost against reward."""
+    reward = find_reward(plan.reward)
+    costs = np.array([row.metrics.relative_cost for row in rows])
+    return hypervolume(costs, np.array([reward(row.metrics) for row in rows]))
+
+
+class Measured(NamedTuple):
+    """What is known of a supernet before agents play on it."""
+
+    supernet: Supernet
+    lacking: dict[str, str]  # agent -> what it needs and is not there
+
+
+def measure(plan: Plan, place: Place) -> Measured:
+    """Score random masks of a supernet, and time some; where it has a table, find the optimum in it."""
+    stored, plain = problem_of(plan, place, place.store), problem_of(plan, place, None)
     try:
-        rng = np.random.default_rng(0)
-        masks = np.stack([problem.sample(rng) for _ in range(RANDOM_MASKS)])
-        problem.score(masks[:1])  # reads weights and data
-        began = time.perf_counter()
-        scored = [each.objective for each in problem.score(masks)]
-        seconds = (time.perf_counter() - began) / len(masks)
-        return Supernet(task, name, float(np.mean(scored)), float(np.std(scored)), _optimum(problem), seconds)
+        random = _objectives(stored, draw(stored, RANDOM_MASKS, SEEDS["random"]))
+        supernet = Supernet(
+            place.task,
+            place.name,
+            place.folder,
+            float(random.mean()),
+            float(random.std()),
+            _optimum(plain),
+            _seconds(plain, place.device),
+        )
+        found = ((agent, lacks(plan, plain, agent)) for agent in plan.agents)
+        return Measured(supernet, {agent: why for agent, why in found if why is not None})
     finally:
-        problem.close()
+        stored.close()
+        plain.close()
 
 
-def problem_of(plan: Plan, name: str, store: Path | None, device: str, data_root: Path | None) -> Problem:
+def problem_of(plan: Plan, place: Place, store: Path | None) -> Problem:
     """What is searched on a supernet."""
     return make_problem(
-        name,
+        place.reference,
         weights=plan.weights,
         reward=plan.reward,
-        cost_weight=weight_of(plan),
+        cost_weight=check_cost_weight(plan.cost_weight),
         max_macs=plan.max_macs,
         store=store,
-        device=device,
-        data_root=data_root,
+        device=place.device,
+        data_root=place.data_root,
     )
 
 
-def weight_of(plan: Plan) -> float | str:
-    """The cost weight, a number where it is one."""
+def lacks(plan: Plan, problem: Problem, agent: str) -> str | None:
+    """What an agent needs, or begins with, and a problem has not; None where it can play."""
     try:
-        return float(plan.cost_weight)
-    except ValueError:
-        return plan.cost_weight
-
-
-def lacks(plan: Plan, name: str, agent: str) -> str | None:
-    """Why an agent cannot play on a supernet; None where it can."""
-    problem, player = problem_of(plan, name, None, "cpu", None), find_agent(agent)
-    try:
-        player.check_problem(problem)
+        find_agent(agent).check_problem(problem)
     except InvalidValue as error:
         return str(error)
-    finally:
-        problem.close()
+    if starts(plan, agent) and plan.start in RANKINGS and problem.network is None:
+        return f"{plan.start} ranks connections of a trained network, and {problem.name} has none to start at."
     return None
+
+
+def starts(plan: Plan, agent: str) -> bool:
+    """Whether an agent begins where the plan says, instead of where it does by itself."""
+    return plan.start is not None and find_agent(agent).has_option("start")
+
+
+def draw(problem: Problem, count: int, seed: int) -> np.ndarray:
+    """Return random masks bool [count, E] that fit."""
+    rng = np.random.default_rng(seed)
+    return np.stack([problem.sample(rng) for _ in range(count)])
+
+
+def _objectives(problem: Problem, masks: np.ndarray) -> Floats:
+    return np.array([each.objective for each in problem.score(masks)])
+
+
+def _seconds(problem: Problem, device: str) -> float:
+    """What an evaluation takes: on a CPU its CPU time, which other processes do not change."""
+    masks = draw(problem, TIMED_MASKS, SEEDS["timed"])
+    problem.score(masks[:1])  # reads weights and data
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    began = clock()
+    problem.score(masks)
+    return (clock() - began) / len(masks)
 
 
 def _optimum(problem: Problem) -> float | None:
     """The best objective of all masks that fit, where a table has them."""
-    evaluator: BaseEvaluator = problem.evaluator
-    if isinstance(evaluator, LazyEvaluator):
-        evaluator = evaluator.inner
-    inner = getattr(evaluator, "inner", evaluator)
+    inner = getattr(problem.evaluator, "inner", problem.evaluator)
     if not isinstance(inner, TableEvaluator):
         return None
     masks = every_mask(problem.topology.size)
-    return max(each.objective for each in problem.score(masks[problem.fits(masks)]))
-
-
-def _can_start(agent: str) -> bool:
-    """Whether an agent has the option `start`."""
-    try:
-        find_agent(agent).check_options({"start": None})
-    except AdsGymError:
-        return False
-    return True
+    return float(_objectives(problem, masks[problem.fits(masks)]).max())

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ads_gym.limits import MAX_EVALUATIONS
+from ads_gym import limits
 from ads_gym.records import Count, Format, JsonObject, Name, Number, Text, record
 
 FILE = "results.json"
+MAX_LINE = 500  # characters of a line in an error
 Many = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -19,7 +20,7 @@ class Plan:
     agents: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
     supernets: Annotated[int, Field(ge=0, le=1000)] = 10  # of each named task: NAME@1, NAME@2, ...; 0: the task itself
     seeds: Many = 2  # of each agent on each supernet
-    evaluations: Annotated[int, Field(ge=1, le=MAX_EVALUATIONS)] = 512
+    evaluations: Annotated[int, Field(ge=1, le=limits.MAX_EVALUATIONS)] = 512
     weights: Name | None = None  # "repaired", "inherited", or None: as the task has it
     reward: Name = "soft"
     cost_weight: Name = "even"  # or a number
@@ -32,11 +33,12 @@ class Supernet:
     """A network that agents searched, and what is known of it without them."""
 
     task: Name  # of the plan
-    name: Name  # what its task is loaded by
+    name: Name  # of the supernet
+    folder: Name | None  # its copy, in the folder of the results; None: a planted task, which has no weights
     random_mean: Number  # objective of random masks
     random_sd: Number
     optimum: Number | None  # the best objective there is, where all are known
-    evaluation_seconds: Number  # of one, measured once
+    evaluation_seconds: Number  # of one, on one thread, nothing looked up
 
 
 @record
@@ -46,15 +48,16 @@ class Played:
     supernet: Name
     agent: Name
     seed: Count
-    improved: Annotated[tuple[tuple[Count, Number], ...], Field(max_length=MAX_EVALUATIONS)]  # spent, objective then
+    improved: Annotated[tuple[tuple[Count, Number], ...], Field(min_length=1, max_length=limits.MAX_EVALUATIONS)]
     mask: Text  # its best, in hex
     evaluations: Count
     charged: Count
-    agent_seconds: Number  # of CPU, without evaluations
+    hypervolume: Number  # of all that it evaluated: relative cost against reward
+    agent_seconds: Number  # of CPU, without evaluations and what is charged
 
     @property
     def best(self) -> float:
-        """The objective of its best mask."""
+        """The objective of its best mask. (`improved`: what was spent when the best objective rose, and to what.)"""
         return self.improved[-1][1]
 
 
@@ -64,8 +67,14 @@ class Missing:
 
     supernet: Name
     agent: Name
-    seed: Count | None  # None: all of them
+    seed: Count | None  # None: all of them, for the task lacks what the agent needs
     why: Text
+
+
+def missing(supernet: str, agent: str, seed: int | None, why: str) -> Missing:
+    """Return the record of a run that there is not; a long traceback is told from its end."""
+    lines = "\n".join(line[:MAX_LINE] for line in why.strip().splitlines())
+    return Missing(supernet, agent, seed, lines[-limits.MAX_TEXT :])
 
 
 @record
@@ -76,6 +85,7 @@ class Results:
     supernets: Annotated[tuple[Supernet, ...], Field(max_length=100_000)]
     played: Annotated[tuple[Played, ...], Field(max_length=1_000_000)]
     missing: Annotated[tuple[Missing, ...], Field(max_length=1_000_000)]
+    definition: JsonObject  # by which scores and intervals are told: see `statistics.DEFINITION`
     versions: JsonObject
     began: Name
     ended: Name

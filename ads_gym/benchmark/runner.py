@@ -1,30 +1,40 @@
 """Play a benchmark: every agent on every supernet with every seed, in several processes, going on after a kill."""
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+import hashlib
+from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, InstanceOf
 
 from ads_gym import files
 from ads_gym.agents.registry import find_agent
-from ads_gym.benchmark.playing import Job, lacks, measure, play
-from ads_gym.benchmark.records import FILE, PLAN, RESULTS, Missing, Plan, Played, Results, Supernet
-from ads_gym.errors import InvalidValue
+from ads_gym.agents.starts import RANKINGS
+from ads_gym.architecture import find_architecture
+from ads_gym.benchmark.playing import Job, Measured, Place, measure, play
+from ads_gym.benchmark.records import FILE, PLAN, RESULTS, Missing, Plan, Played, Results, missing
+from ads_gym.benchmark.statistics import DEFINITION
+from ads_gym.benchmark.workers import Workers
+from ads_gym.errors import AdsGymError, InvalidValue, NotFound, unknown_name
+from ads_gym.evaluators.base import Weights
+from ads_gym.nets.cost import CostTable
+from ads_gym.objective import check_cost_weight, find_reward
+from ads_gym.problem import macs_limit
+from ads_gym.records import checked
 from ads_gym.runs.folder import circumstances, now
 from ads_gym.runs.step_lines import StepLines
 from ads_gym.tasks import SupernetTask, Task
 from ads_gym.tasks.presets import PRESETS, is_preset, split_name
 
-THREADS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"  # one of each in a process: a run a core
+Processes = Annotated[int, Field(ge=1, le=256)]
 
 
+@checked
 def benchmark(
-    plan: Plan,
+    plan: InstanceOf[Plan],
     folder: Path | str,
     *,
-    workers: int = 1,
+    workers: Processes = 1,
     device: str = "cpu",
     data_root: Path | None = None,
     progress: bool = True,
@@ -33,8 +43,8 @@ def benchmark(
 
     Args:
         plan: what is played.
-        folder: for results.json, the runs, and stores of evaluations that runs share (that changes times, no counts).
-            A benchmark that was killed goes on when the same call is made again.
+        folder: for results.json, the supernets, the runs, and stores of evaluations that runs share (that changes
+            times, no counts). A benchmark that was killed goes on when the same call is made again.
         workers: processes, of one thread each.
         device: of the evaluators.
         data_root: where data sets lie.
@@ -42,37 +52,54 @@ def benchmark(
 
     Raises:
         InvalidValue: a folder of another plan, or tasks and agents that make no run.
-        AdsGymError: tasks that cannot be loaded or trained.
+        AdsGymError: tasks that cannot be loaded or trained, no space, another process that plays in the folder.
     """
     folder, lines, began = files.resolve(folder), StepLines(progress), now()
-    for agent in plan.agents:
-        find_agent(agent)
-    if len(set(plan.agents)) < len(plan.agents) or len(set(plan.tasks)) < len(plan.tasks):
-        raise InvalidValue("an agent or a task is named twice: its runs could not be told apart.")
+    names = check_plan(plan, data_root)
     with files.locked(folder, "playing a benchmark"):
-        _check_plan(folder, plan)
-        names = [(task, name) for task in plan.tasks for name in supernet_names(task, plan.supernets)]
-        for _, name in names:
-            _ready(name, data_root, lines)
-        supernets, jobs, missing = list[Supernet](), list[Job](), list[Missing]()
-        with lines.long("scoring random networks", "supernets") as step:
-            for number, (task, name) in enumerate(names, start=1):
-                store = folder / "evaluations" / f"{_plain(name)}.sqlite"
-                supernets.append(measure(plan, task, name, store, device, data_root))
-                for agent in plan.agents:
-                    if (why := lacks(plan, name, agent)) is not None:
-                        missing.append(Missing(name, agent, None, why))
-                        continue
-                    for seed in range(plan.seeds):
-                        run = folder / "runs" / _plain(f"{name}-{agent}-s{seed}")
-                        jobs.append(Job(plan, name, agent, seed, run, store, device, data_root))
-                step.update(number, len(names))
-        done = _play_all(jobs, workers, lines)
-        played = [each for each in done if isinstance(each, Played)]
-        missing += [each for each in done if isinstance(each, Missing)]
-        results = Results(plan, tuple(supernets), tuple(played), tuple(missing), circumstances(), began, now())
+        _keep_plan(folder, plan)
+        places = [_place(folder, task, name, device, data_root, lines) for task, name in names]
+        with Workers(workers) as processes:
+            with lines.long("scoring random networks", "supernets") as step:
+                update = partial(step.update, total=len(places))
+                measured = processes.run(partial(measure, plan), places, update, _no_measure)
+            jobs, lacking = _jobs(plan, places, measured, folder)
+            with lines.long("playing", "runs") as step:
+                done = processes.run(play, jobs, partial(step.update, total=len(jobs)), _died)
+        results = Results(
+            plan,
+            tuple(each.supernet for each in measured),
+            tuple(each for each in done if isinstance(each, Played)),
+            (*lacking, *(each for each in done if isinstance(each, Missing))),
+            DEFINITION,
+            circumstances(),
+            began,
+            now(),
+        )
         RESULTS.write(folder / FILE, results)
         return results
+
+
+def check_plan(plan: Plan, data_root: Path | None) -> list[tuple[str, str]]:
+    """Return tasks and names of the supernets of a plan, after all is checked that can be before anything is trained.
+
+    Raises:
+        AdsGymError: agents, tasks, reward, weights, limits or a start that cannot be used.
+    """
+    for agent in plan.agents:
+        find_agent(agent)
+    find_reward(plan.reward)
+    check_cost_weight(plan.cost_weight)
+    if plan.weights is not None:
+        Weights(plan.weights)
+    if plan.start not in (None, *RANKINGS) and not files.exists(find_architecture(str(plan.start))):
+        raise unknown_name("start (and there is no architecture of that name)", plan.start, RANKINGS)
+    names = [(task, name) for task in plan.tasks for name in supernet_names(task, plan.supernets)]
+    if len(set(plan.agents)) < len(plan.agents) or len({name for _, name in names}) < len(names):
+        raise InvalidValue("an agent or a supernet is named twice: its runs could not be told apart.")
+    for _, name in names:
+        _check_limit(plan, name, data_root)
+    return names
 
 
 def supernet_names(task: str, count: int) -> list[str]:
@@ -83,55 +110,74 @@ def supernet_names(task: str, count: int) -> list[str]:
     return [task]
 
 
-def _ready(name: str, data_root: Path | None, lines: StepLines) -> None:
-    """Train a named supernet that is not there yet, and score all its architectures if its preset says so."""
-    if not is_preset(name):
-        Task.load(name, data_root)
-        return
+def _check_limit(plan: Plan, name: str, data_root: Path | None) -> None:
+    """Check that a task is there or can be made, and that the limit is one for its network."""
+    try:
+        config = Task.load(name, data_root).config
+    except NotFound:
+        if not is_preset(name):
+            raise
+        from ads_gym.supernet_training import named_settings
+
+        config = named_settings(name, data_root).config
+    macs_limit(CostTable(config), plan.max_macs)
+
+
+def _place(folder: Path, task: str, name: str, device: str, data_root: Path | None, lines: StepLines) -> Place:
+    """A supernet, trained if it is a named one that is not there yet, and copied to the folder of the results."""
+    file_name = plain(name)
+    copy = folder / "supernets" / file_name
+    found: Task | None = None
+    if files.exists(copy / "task.json"):
+        found = Task.load(str(copy), data_root)
+    elif is_preset(name):
+        found = _named(name, data_root, lines)
+    else:
+        found = Task.load(name, data_root)
+    reference = name
+    if isinstance(found, SupernetTask):
+        reference = str(found.copied(copy).folder)
+    kept = None if reference == name else f"supernets/{file_name}"
+    return Place(task, name, reference, kept, folder / "evaluations" / f"{file_name}.sqlite", device, data_root)
+
+
+def _named(name: str, data_root: Path | None, lines: StepLines) -> SupernetTask:
+    """A named supernet; trained if it is not there yet, and all its architectures scored if its preset says so."""
     from ads_gym.supernet_training import named_task
     from ads_gym.tabulation import tabulate
 
     preset = PRESETS[split_name(name)[0]]
     with lines.long(f"training {name}", "epochs") as step:
         task = named_task(name, data_root, lambda epoch, loss: step.update(epoch, preset.epochs, loss))
-    if preset.table and isinstance(task, SupernetTask) and task.table is None:
+    if preset.table and task.table is None:
         with lines.long(f"scoring all of {name}", "masks") as step:
-            tabulate(task, step.update)
+            task = tabulate(task, step.update)
+    return task
 
 
-def _play_all(jobs: list[Job], workers: int, lines: StepLines) -> list[Played | Missing]:
-    """Play all jobs; their results are in the jobs' order."""
-    done: dict[int, Played | Missing] = {}
-    context = multiprocessing.get_context("spawn")
-    with one_thread(), lines.long("playing", "runs") as step, ProcessPoolExecutor(workers, context) as pool:
-        futures = {pool.submit(play, job): number for number, job in enumerate(jobs)}
-        try:
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                step.update(len(done), len(jobs))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [done[number] for number in range(len(jobs))]
+def _jobs(plan: Plan, places: list[Place], measured: list[Measured], folder: Path) -> tuple[list[Job], list[Missing]]:
+    """All runs; and where there are none, for a task lacks what an agent needs."""
+    jobs, lacking = list[Job](), list[Missing]()
+    for place, known in zip(places, measured, strict=True):
+        for agent in plan.agents:
+            if agent in known.lacking:
+                lacking.append(missing(place.name, agent, None, known.lacking[agent]))
+                continue
+            runs = folder / "runs" / plain(place.name) / plain(agent)
+            jobs += [Job(plan, place, agent, seed, runs / f"s{seed}") for seed in range(plan.seeds)]
+    return jobs, lacking
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Processes that are started in the block compute on one thread each."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _no_measure(place: Place) -> Measured:
+    raise AdsGymError(f"the process that scored random networks of {place.name} died, for want of memory perhaps.")
 
 
-def _check_plan(folder: Path, plan: Plan) -> None:
-    """Refuse a folder of another plan.
+def _died(job: Job) -> Missing:
+    return missing(job.place.name, job.agent, job.seed, "its process died (for want of memory, or it ended itself).")
+
+
+def _keep_plan(folder: Path, plan: Plan) -> None:
+    """Refuse a folder of another plan, and keep this one in a new folder.
 
     Raises:
         InvalidValue: it is of another.
@@ -144,6 +190,9 @@ def _check_plan(folder: Path, plan: Plan) -> None:
     PLAN.write(path, plan)
 
 
-def _plain(name: str) -> str:
-    """A name for a file."""
-    return "".join(letter if letter.isalnum() or letter in "-_@." else "-" for letter in name)
+def plain(name: str) -> str:
+    """A name for a file; other names have other ones."""
+    kept = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_@." else "-" for letter in name)
+    if kept == name and len(name) <= 100 and not name.startswith("."):
+        return name
+    return f"{kept[-80:].lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

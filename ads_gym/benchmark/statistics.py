@@ -9,10 +9,12 @@ probability of improvement these are; they draw runs within each task.)
 Shapes: S supernets, K seeds of each, R resamples, A agents.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +23,14 @@ from ads_gym.errors import InvalidValue
 
 Floats = NDArray[np.float64]
 
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
-FEWEST = 6  # supernets, or seeds of one: of three, 78 % of the intervals hold what they should; signs of five tell nothing
-TRIM = 0.25  # of the runs, at either end
-LEFT = 0.01  # of the way from random to the best known: who has no more left has arrived
+# What counts. It is frozen: who changes a line gives it another version, and results say by which they are told.
+DEFINITION: Mapping[str, Any] = json.loads(Path(__file__).with_name("definition.json").read_text("utf-8"))
+RANDOM_MASKS: int = DEFINITION["random_masks"]  # of whose objectives the mean is the lower end of every score
+RESAMPLES: int = DEFINITION["resamples"]
+CONFIDENCE: float = DEFINITION["confidence"]
+FEWEST: int = DEFINITION["fewest"]  # supernets, or seeds of one: of three, 78 % of the intervals hold what they should
+TRIM: float = DEFINITION["trim"]  # of the runs, at either end
+LEFT: float = DEFINITION["left"]  # of the way from random to the best known: who has no more left has arrived
 
 
 class Interval(NamedTuple):

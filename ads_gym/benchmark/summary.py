@@ -21,27 +21,36 @@ class OfTask:
 
     task: str
     supernets: Sequence[Supernet]
+    played: Sequence[Played]  # all runs, those of agents that have not all of them too
     agents: dict[str, list[list[Played]]]  # [S][K] runs of each agent that has all of them
     missing: dict[str, str]  # agent -> why it is not compared
 
     @property
     def best_known(self) -> Floats:
         """[S]: the best objective that anybody found, or that there is."""
-        found = [
-            [run.best for runs in self.agents.values() for run in runs[number]] for number in range(len(self.supernets))
-        ]
-        known = [[] if each.optimum is None else [each.optimum] for each in self.supernets]
-        return np.array(
-            [
-                max([*one, *other, each.random_mean])
-                for one, other, each in zip(found, known, self.supernets, strict=True)
-            ]
-        )
+        known = {each.name: [each.random_mean] for each in self.supernets}
+        for each in self.supernets:
+            known[each.name] += [] if each.optimum is None else [each.optimum]
+        for run in self.played:
+            known[run.supernet].append(run.best)
+        return np.array([max(known[each.name]) for each in self.supernets])
 
     @property
     def random_means(self) -> Floats:
         """[S]."""
         return np.array([each.random_mean for each in self.supernets])
+
+    @property
+    def not_ranked(self) -> list[str]:
+        """Supernets on which nobody found anything better than random masks are on average."""
+        above = self.best_known > self.random_means
+        return [each.name for each, better in zip(self.supernets, above, strict=True) if not better]
+
+    def score_of(self, run: Played) -> float:
+        """The score of a whole run."""
+        place = [each.name for each in self.supernets].index(run.supernet)
+        mean, best = self.random_means[[place]], self.best_known[[place]]
+        return float(scores(np.array([[run.best]]), mean, best)[0, 0])
 
     def scores(self, agent: str, spent: int) -> Floats:
         """Scores [S, K] of an agent's runs after so much of the budget; 0 before their first evaluation."""
@@ -53,19 +62,15 @@ class OfTask:
         """What runs [S, K] had spent when 1 % of the way to the best known was left; infinite where it never was."""
         targets = [arrival(mean, best) for mean, best in zip(self.random_means, self.best_known, strict=True)]
         return np.array(
-            [
-                [
-                    spent_until(
-                        np.array([value for _, value in run.improved]), np.array([n for n, _ in run.improved]), target
-                    )
-                    for run in runs
-                ]
-                for runs, target in zip(self.agents[agent], targets, strict=True)
-            ]
+            [[spent_by(run, target) for run in runs] for runs, target in zip(self.agents[agent], targets, strict=True)]
         )
 
     def compared(self) -> list[Comparison]:
-        """All pairs of agents, by the scores of whole runs; none where one supernet is played once."""
+        """All pairs of agents, by the scores of whole runs.
+
+        Raises:
+            InvalidValue: too few supernets to tell any two agents apart.
+        """
         return compare({agent: self.scores(agent, ALL) for agent in self.agents})
 
 
@@ -84,7 +89,9 @@ def by_task(results: Results) -> Iterator[OfTask]:
     """The runs of each task, in the plan's order."""
     for task in results.plan.tasks:
         supernets = [each for each in results.supernets if each.task == task]
-        runs = {(each.supernet, each.agent, each.seed): each for each in results.played}
+        names = {each.name for each in supernets}
+        played = [each for each in results.played if each.supernet in names]
+        runs = {(each.supernet, each.agent, each.seed): each for each in played}
         agents, missing = {}, {}
         for agent in results.plan.agents:
             table = [[runs.get((each.name, agent, seed)) for seed in range(results.plan.seeds)] for each in supernets]
@@ -92,9 +99,7 @@ def by_task(results: Results) -> Iterator[OfTask]:
             if all(len(row) == results.plan.seeds for row in whole):
                 agents[agent] = whole
                 continue
-            names = {each.name for each in supernets}
             whys = [each for each in results.missing if each.agent == agent and each.supernet in names]
-            missing[agent] = (
-                "n/a" if all(each.seed is None for each in whys) else f"failed: {whys[0].why.strip().splitlines()[-1]}"
-            )
-        yield OfTask(task, supernets, agents, missing)
+            failed = [each for each in whys if each.seed is not None]
+            missing[agent] = f"failed: {failed[0].why.strip().splitlines()[-1]}" if failed else "n/a"
+        yield OfTask(task, supernets, played, agents, missing)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ads_gym import files
-from ads_gym.benchmark.records import Results
-from ads_gym.benchmark.statistics import FEWEST_SUPERNETS, Floats, interval
-from ads_gym.benchmark.summary import ALL, OfTask, by_task
+from ads_gym.benchmark.records import Played, Results
+from ads_gym.benchmark.statistics import CONFIDENCE, FEWEST, Floats, interquartile_mean, interval
+from ads_gym.benchmark.summary import OfTask, by_task
 from ads_gym.errors import InvalidValue
 
 
@@ -30,13 +30,28 @@ def markdown(results: Results) -> str:
         + "."
     )
     for part in by_task(results):
-        lines += ["", f"## {part.task}", "", *_table(part, plan.evaluations), *_pairs(part)]
+        lines += ["", f"## {part.task}", ""]
+        if part.not_ranked:
+            lines.append(
+                "Nothing is ranked: nobody found anything better than random masks are on average on "
+                f"{', '.join(part.not_ranked)}."
+            )
+        else:
+            lines += [*_table(part, plan.evaluations), *_pairs(part)]
     return "\n".join(lines) + "\n"
 
 
 def _table(part: OfTask, evaluations: int) -> list[str]:
     shown = budgets(evaluations)
-    heads = ["agent", *(f"score after {n}" for n in shown), "left 1 %", "charged", "agent, s", "all, s"]
+    heads = [
+        "agent",
+        *(f"score after {n}" for n in shown),
+        "1 % left after",
+        "charged",
+        "hypervolume",
+        "agent, s",
+        "in all, s",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     seconds = np.array([each.evaluation_seconds for each in part.supernets])[:, None]
     for agent, runs in part.agents.items():
@@ -46,9 +61,10 @@ def _table(part: OfTask, evaluations: int) -> list[str]:
         cells.append(
             f"{'never' if math.isinf(took) else f'{took:.0f}'} ({np.isfinite(arrivals).sum()} of {arrivals.size})"
         )
-        cells.append(f"{np.mean([[run.charged for run in row] for row in runs]):.0f}")
+        cells.append(f"{_mean(runs, 'charged'):.0f}")
+        cells.append(f"{_mean(runs, 'hypervolume'):.4f}")
         own = np.array([[run.agent_seconds for run in row] for row in runs])
-        count = np.array([[run.evaluations for run in row] for row in runs])
+        count = np.array([[run.evaluations + run.charged for run in row] for row in runs])
         cells += [f"{own.mean():.1f}", f"{(own + count * seconds).mean():.1f}"]
         lines.append(f"| {' | '.join([agent, *cells])} |")
     for agent, why in part.missing.items():
@@ -57,19 +73,27 @@ def _table(part: OfTask, evaluations: int) -> list[str]:
     return [*lines, "", _legend(part)]
 
 
+def _mean(runs: list[list[Played]], field: str) -> float:
+    return float(np.mean([[getattr(run, field) for run in row] for row in runs]))
+
+
 def _legend(part: OfTask) -> str:
     """What the columns are."""
     known = "the exact optimum" if all(each.optimum is not None for each in part.supernets) else "the best known"
-    count = len(part.supernets)
+    count, seeds = len(part.supernets), max((len(row) for runs in part.agents.values() for row in runs), default=0)
+    percent = f"{CONFIDENCE:.0%}".replace("%", " %")
     if count == 1:
-        of = "one network, of which alone this is a claim; intervals of 95 % are over seeds"
-    elif count < FEWEST_SUPERNETS:
+        of = "one network, of which alone this is a claim"
+        of += f"; intervals of {percent} are over seeds" if seeds >= FEWEST else "; too few seeds for intervals"
+    elif count < FEWEST:
         of = f"{count} supernets, too few for intervals"
     else:
-        of = f"{count} supernets, with intervals of 95 % over supernets and seeds"
+        of = f"{count} supernets, with intervals of {percent} over supernets and seeds"
     return (
         f"Score: interquartile mean of (best objective - mean of random masks) / ({known} - that mean), of {of}. "
-        '"left 1 %": what was spent when 1 % of that way was left, the median, and how many runs came so far.'
+        "1 % left after: what was spent when 1 % of that way was left, the median of the runs, and how many of them "
+        "came so far. Charged: evaluations of the budget that went into features and gradients. Hypervolume: of all "
+        "that a run evaluated, relative cost against reward. Seconds of CPU: of the agent alone, and with evaluations."
     )
 
 
@@ -78,7 +102,7 @@ def interval_text(table: Floats) -> str:
     try:
         found = interval(table)
     except InvalidValue:
-        return f"{np.mean(np.sort(table, axis=None)):.3f}"
+        return f"{float(interquartile_mean(table.ravel())):.3f}"
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
@@ -86,8 +110,11 @@ def _pairs(part: OfTask) -> list[str]:
     """Sentences about all pairs: who is ahead of whom, and who cannot be told apart."""
     if len(part.agents) < 2:
         return []
+    try:
+        found = part.compared()
+    except InvalidValue:
+        return ["", f"Too little to tell agents apart: {FEWEST} supernets are the fewest, or {FEWEST} seeds of one."]
     lines = ["", "| agent | ahead of | ties with |", "|---|---|---|"]
-    found = part.compared()
     for agent in part.agents:
         ahead, ties = [], []
         for each in found:
@@ -97,13 +124,14 @@ def _pairs(part: OfTask) -> list[str]:
             probability = each.probability if each.one == agent else 1 - each.probability
             if each.is_tie:
                 ties.append(other)
-            elif probability > 0.5:
+            elif (each.difference > 0) == (each.one == agent):
                 ahead.append(f"{other} ({probability:.2f})")
         lines.append(f"| {agent} | {', '.join(ahead)} | {', '.join(ties)} |")
     return [
         *lines,
         "",
-        "In brackets: the probability that a run is better on the same supernet. p < 0.05 after Holm's correction.",
+        "Ahead: of mean scores, p <= 0.05 with all pairs considered. In brackets: the probability that a run of the "
+        "one is better than a run of the other on the same supernet.",
     ]
 
 
@@ -111,15 +139,13 @@ def to_csv(results: Results) -> str:
     """Every run in a line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("task", "supernet", "agent", "seed", "score", "objective", "evaluations", "charged", "agent_seconds")
-    )
+    columns = ("evaluations", "charged", "hypervolume", "agent_seconds")
+    writer.writerow(("task", "supernet", "agent", "seed", "score", "objective", *columns))
     for part in by_task(results):
-        for agent, runs in part.agents.items():
-            for supernet, row, found in zip(part.supernets, runs, part.scores(agent, ALL).tolist(), strict=True):
-                for run, score in zip(row, found, strict=True):
-                    values = (run.best, run.evaluations, run.charged, run.agent_seconds)
-                    writer.writerow((part.task, supernet.name, agent, run.seed, score, *values))
+        for run in part.played:
+            score = "" if run.supernet in part.not_ranked else part.score_of(run)
+            values = (getattr(run, name) for name in columns)
+            writer.writerow((part.task, run.supernet, run.agent, run.seed, score, run.best, *values))
     return text.getvalue()
 
 
@@ -127,7 +153,7 @@ def draw(results: Results, path: Path) -> None:
     """The mean score of each agent over what was spent, a picture for each task."""
     from matplotlib.figure import Figure
 
-    parts = [part for part in by_task(results) if part.agents]
+    parts = [part for part in by_task(results) if part.agents and not part.not_ranked]
     figure = Figure(figsize=(6 * max(len(parts), 1), 4), layout="constrained")
     every = np.unique(np.geomspace(1, results.plan.evaluations, 60).astype(int))
     for number, part in enumerate(parts, start=1):

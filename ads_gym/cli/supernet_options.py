@@ -10,11 +10,13 @@ import typer
 from ads_gym.architecture import Stem
 from ads_gym.data.splits import DataSpec, default_spec, describe
 from ads_gym.errors import InvalidValue, shown, unknown_name
+from ads_gym.evaluators.table import check_few
 from ads_gym.files import exists, is_folder, locked, resolve
 from ads_gym.nets.training import ConnectionDropout
 from ads_gym.supernet_training import SupernetSettings, check_settings, preset_recipe, preset_settings
 from ads_gym.tasks import PLANTED, tasks_home
 from ads_gym.tasks.presets import PRESETS, Preset, find_preset, is_preset, split_name, with_network
+from ads_gym.topology import Topology
 
 STEMS = {1: Stem.CONV3, 2: Stem.CONV3_STRIDE2, 4: Stem.CONV7_POOL}  # by stride
 Record = TypeVar("Record", DataSpec, Preset, ConnectionDropout)
@@ -69,6 +71,8 @@ def read_options(
     recipe = preset_recipe(preset, seed, _dropout(options))
     settings = preset_settings(spec, preset, recipe, weights, data_root)
     check_settings(settings)
+    if preset.table:
+        check_few(Topology(settings.config.blocks).size)
     return SupernetOptions(name, folder, settings, preset.table)
 
 

@@ -90,8 +90,8 @@ class TableEvaluator(BaseEvaluator):
         return with_cost(self._cost, masks, list(scores))
 
 
-def every_mask(size: int) -> BoolArray:
-    """All masks bool [2^E, E], in the order of a table's rows.
+def check_few(size: int) -> None:
+    """Refuse so many skip connections that no table can hold all masks.
 
     Raises:
         InvalidValue: too many.
@@ -101,6 +101,15 @@ def every_mask(size: int) -> BoolArray:
             f"a table holds every architecture, and {size} skip connections have 2^{size} of them: use a network of at "
             f"most {MOST_CONNECTIONS}."
         )
+
+
+def every_mask(size: int) -> BoolArray:
+    """All masks bool [2^E, E], in the order of a table's rows.
+
+    Raises:
+        InvalidValue: too many.
+    """
+    check_few(size)
     return np.asarray((np.arange(1 << size)[:, None] >> np.arange(size)) & 1, np.bool_)
 
 

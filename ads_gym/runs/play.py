@@ -30,7 +30,7 @@ def play(run: OpenRun, progress: bool) -> None:
         paid = replace(run.problem, evaluator=run.job.problem.evaluator)  # the recorder itself stores what it gives
         recorder = Recorder(paid, run.record, budget, on_rows=watch(run, scalars, line), on_difference=run.differ)
         run.rows = recorder.rows
-        problem = replace(run.problem, evaluator=recorder, charge=recorder.charge)
+        problem = replace(run.problem, evaluator=recorder, charge=recorder.charge, charged_time=recorder.charged_time)
         began = time.process_time()
         try:
             (optimise if run.job.agent.kind is Kind.OPTIMISER else step_environment)(run, problem, recorder)

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -63,7 +64,7 @@ class Recorder(EvaluatorWrapper):
         self.budget = budget
         self.episodes = 0  # masks asked for: each episode asks for one, at its end
         self.charged = 0  # evaluations, for what is none and costs as much
-        self.cpu_seconds = 0.0  # of this process, in evaluations and in recording them
+        self.cpu_seconds = 0.0  # of this process, in evaluations, in recording them, and in what is charged
         self.stopped_by: StoppedBy | None = None
         self.rows = record.history(self.fingerprint, self.topology)
         self._objective = problem.objective
@@ -108,6 +109,15 @@ class Recorder(EvaluatorWrapper):
             )
         self._charges.add(what)
         self.charged += evaluations
+
+    @contextmanager
+    def charged_time(self) -> Iterator[None]:
+        """Count the CPU time of the block as that of what is charged, not as the agent's."""
+        began = time.process_time()
+        try:
+            yield
+        finally:
+            self.cpu_seconds += time.process_time() - began
 
     def evaluate_checked(self, masks: BoolArray) -> list[Metrics]:
         """Return one Metrics for each of masks bool [n, E]; a batch beyond the budget is cut in its order.

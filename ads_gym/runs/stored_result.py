@@ -57,8 +57,8 @@ def _shorter_result(
         kept = [row for row in kept if row.episode <= episodes]
     if rows[0].spent > evaluations:
         raise InvalidValue(
-            f"the run in {folder.path} scores its first network after {rows[0].charged} evaluations of its budget, which "
-            f"what its agent wants to know before costs, and {evaluations} were asked for: ask for more."
+            f"the run in {folder.path} scores its first network after {rows[0].charged} evaluations of its budget "
+            f"(what its agent wants to know before costs as much), and {evaluations} were asked for: ask for more."
         )
     if not kept:  # of episodes that cannot be
         return None

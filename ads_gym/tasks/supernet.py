@@ -16,8 +16,10 @@ from ads_gym.data.paths import tasks_home
 from ads_gym.data.spec import DataSpec, Split
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, unknown_name
 from ads_gym.evaluators.base import BaseEvaluator, Weights
+from ads_gym.evaluators.table import LIMIT as TABLE_LIMIT
+from ads_gym.evaluators.table import WHAT as TABLE
 from ads_gym.evaluators.table import Table, TableEvaluator, read_table
-from ads_gym.files import digest, exists, file_errors, is_file, resolve, write_file
+from ads_gym.files import digest, exists, file_errors, is_file, read_bytes, resolve, write_file
 from ads_gym.limits import MAX_TENSORS_BYTES
 from ads_gym.nets.features import Feature, Known
 from ads_gym.records import Name, checked
@@ -235,6 +237,21 @@ class SupernetTask(Task):
         write_file(self.files.table, content)
         write_description(self.folder, Description(self.name, self.config, self.data, self.record, table=made.table))
         return made
+
+    def copied(self, folder: Path) -> "SupernetTask":
+        """Return the same task in another folder, with copies of its files; one that is there already is kept.
+
+        Raises:
+            DamagedFile, NotFound: a file that is missing, or no such weights.
+            StorageError: no space or no permission.
+        """
+        there = task_files(folder, self.name)
+        if not there.complete():
+            if self.table is not None:
+                write_file(there.table, read_bytes(self.files.table, TABLE, TABLE_LIMIT))
+            weights = read_bytes(self.files.weights, "weights file", MAX_TENSORS_BYTES)
+            write_task(folder, Description(self.name, self.config, self.data, self.record, table=self.table), weights)
+        return _from_folder(folder, self.name, self.data_root)
 
     def _read_table(self) -> Table:
         table = read_table(self.files.table, Topology(self.config.blocks), str(self.table))

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import math
 import os
@@ -10,20 +11,23 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import run_here
 
+from ads_gym.agents.registry import find_agent
 from ads_gym.benchmark.records import FILE, RESULTS, Plan
-from ads_gym.benchmark.runner import benchmark, supernet_names
+from ads_gym.benchmark.runner import benchmark, plain, supernet_names
+from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.summary import by_task
 from ads_gym.benchmark.tables import markdown, write
 from ads_gym.errors import InvalidValue, UnknownName
 from ads_gym.evaluators.table import every_mask
 from ads_gym.problem import make_problem
 
-PLAN = Plan(("planted-20", "digits-table"), ("random", "local", "magnitude"), 0, 2, 30)
+PLAN = Plan(("planted-20", "digits-table"), ("local", "magnitude"), 0, 2, 30)
 AGENT = """
 import time
 import numpy as np
@@ -37,7 +41,12 @@ def slow(env, seed):
         time.sleep(0.02)
 def broken(env, seed):
     env.reset()
-    raise RuntimeError("an agent's own mistake")
+    raise RuntimeError("an agent's own mistake " + "x" * 10_000)
+def leaves(env, seed):
+    raise SystemExit("bye")
+def dies(env, seed):
+    import os
+    os._exit(3)
 """
 
 
@@ -60,7 +69,8 @@ def test_every_agent_on_every_supernet_with_every_seed(made):
     expected = [(task, agent, seed) for task in PLAN.tasks for agent in PLAN.agents for seed in (0, 1)]
     assert runs == [run for run in expected if run[:2] != ("planted-20", "magnitude")]
     assert [(each.supernet, each.agent, each.seed) for each in results.missing] == [("planted-20", "magnitude", None)]
-    assert RESULTS.read(folder / FILE) == results
+    assert RESULTS.read(folder / FILE) == results and results.definition == DEFINITION
+    assert [each.folder for each in results.supernets] == [None, "supernets/digits-table"]
     for each in results.played:
         values = [value for _, value in each.improved]
         assert each.evaluations == (30 if each.agent != "magnitude" else 17) and values == sorted(set(values))
@@ -87,8 +97,8 @@ def test_who_is_never_there_is_infinitely_late(made):
     _, results = made
     table = [*by_task(results)][1]
     assert np.isinf(table.arrivals("magnitude")).all()
-    first = table.scores("random", 1)
-    assert (first <= table.scores("random", 30)).all()
+    first = table.scores("local", 1)
+    assert (first <= table.scores("local", 30)).all()
 
 
 def test_what_is_charged_counts(made, tmp_path):
@@ -102,7 +112,7 @@ def test_what_is_charged_counts(made, tmp_path):
 def test_tables(made, tmp_path):
     _, results = made
     text = markdown(results)
-    assert "| magnitude | n/a |" in text and "the exact optimum" in text and "[" in text
+    assert "| magnitude | n/a |" in text and "the exact optimum" in text and "Too little to tell" in text
     paths = write(results, tmp_path)
     with paths[2].open() as file:
         assert len(list(csv.DictReader(file))) == len(results.played)
@@ -123,12 +133,70 @@ def test_the_same_call_shows_it_again_and_another_is_refused(made):
         ({"agents": ("random", "random")}, InvalidValue, "named twice"),
         ({"tasks": ("planted-21",)}, UnknownName, "planted-20"),
         ({"weights": "repared"}, UnknownName, "repaired"),
+        ({"reward": "sof"}, UnknownName, "Did you mean 'soft'"),
+        ({"cost_weight": "evn"}, InvalidValue, "'even'"),
+        ({"start": "residul"}, UnknownName, "Did you mean 'residual'"),
+        ({"tasks": ("digits-table", "digits-table")}, InvalidValue, "named twice"),
+        ({"tasks": ("digits-table@2", "digits-table"), "supernets": 2}, InvalidValue, "named twice"),
+        ({"tasks": ("digits-table@99",), "max_macs": 0.01}, InvalidValue, "limit on relative MACs"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_played(tmp_path, change, error, says):
     with pytest.raises(error, match=says):
         benchmark(replace(PLAN, **change), tmp_path / "out", progress=False)
-    assert not (tmp_path / "out/runs").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_start_is_of_agents_that_have_one_and_tasks_that_have_features(tmp_path):
+    plan = Plan(("planted-20", "digits-table"), ("local", "random"), 0, 1, 12, start="magnitude")
+    results = benchmark(plan, tmp_path, progress=False)
+    assert [(each.supernet, each.agent) for each in results.missing] == [("planted-20", "local")]
+    assert "none to start at" in results.missing[0].why
+    assert {(each.supernet, each.agent) for each in results.played} == {
+        ("planted-20", "random"),
+        ("digits-table", "local"),
+        ("digits-table", "random"),
+    }
+    assert not find_agent("recurrent-ppo").has_option("start") and find_agent("bayes").has_option("start")
+
+
+def test_no_workers_is_an_error(tmp_path):
+    with pytest.raises(InvalidValue, match="workers"):
+        benchmark(PLAN, tmp_path, workers=0, progress=False)
+
+
+def test_names_of_files_are_as_different_as_names():
+    names = ["digits@1", "/a/b c", "/a/b-c", "a/b", "A" * 300, "A" * 301, ".", "..", "..a"]
+    assert plain("digits@1") == "digits@1" and len({plain(name) for name in names}) == len(names)
+    assert all(len(plain(name)) <= 100 and "/" not in plain(name) and plain(name)[0] != "." for name in names)
+
+
+def test_a_result_that_nobody_betters_is_told(made):
+    _, results = made
+    flat = replace(
+        results, supernets=tuple(replace(each, random_mean=99.0, optimum=None) for each in results.supernets)
+    )
+    assert "Nothing is ranked" in markdown(flat) and "digits-table" in markdown(flat)
+
+
+def test_runs_of_agents_that_failed_once_count_as_known(made):
+    _, results = made
+    best = max(results.played, key=lambda run: run.best if run.supernet == "planted-20" else -9)
+    fewer = replace(results, played=tuple(run for run in results.played if run.agent != best.agent or run is best))
+    part = next(iter(by_task(fewer)))
+    assert best.agent not in part.agents and part.best_known[0] == best.best and part.score_of(best) == 1
+
+
+def test_the_time_of_evaluations_is_not_that_of_looking_up(made, tmp_path):
+    folder, results = made
+    again = benchmark(PLAN, folder, progress=False)
+    for first, second in zip(results.supernets, again.supernets, strict=True):
+        assert second.evaluation_seconds > first.evaluation_seconds / 20
+
+
+def test_a_definition_that_changes_has_another_version():
+    digest = hashlib.sha256(json.dumps(DEFINITION, sort_keys=True).encode()).hexdigest()
+    assert {1: "5107385f3b7231d3"}[DEFINITION["version"]] == digest[:16]
 
 
 @pytest.mark.parametrize("change", [{"seeds": 0}, {"evaluations": 0}, {"agents": ()}, {"tasks": ()}])
@@ -149,9 +217,11 @@ def test_an_agents_own_mistake_leaves_the_others(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mistaken.py").write_text(AGENT)
     options = ("--tasks", "planted-20", "--supernets", 0, "--seeds", 1, "--evaluations", 10, "--out", "out")
-    done = run_here(capsys, "benchmark", *options, "--agents", "random,mistaken:broken")
-    assert done.code == 1 and "| mistaken:broken | failed: RuntimeError: an agent's own mistake |" in done.out
-    assert "Traceback" in done.err and "mistaken.py" in done.err
+    agents = "random,mistaken:broken,mistaken:leaves,mistaken:dies"
+    done = run_here(capsys, "benchmark", *options, "--agents", agents, "--workers", 2)
+    assert done.code == 1 and "| mistaken:broken | failed: RuntimeError: an agent's own mistake xxx" in done.out
+    assert "| mistaken:leaves | failed: SystemExit: bye |" in done.out
+    assert "| mistaken:dies | failed: its process died" in done.out
     assert "| random | " in done.out and str(tmp_path / "out/results.md") in done.out
 
 
@@ -174,6 +244,49 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     whole, killed = (RESULTS.read(tmp_path / name / FILE) for name in ("whole", "killed"))
     assert timeless(whole) == timeless(killed) and math.isfinite(whole.played[0].best)
     assert json.loads((tmp_path / "killed/plan.json").read_text())["format"] == "ads-gym benchmark plan"
+
+
+def working(folder):
+    """Processes that have a file of a folder open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(str(folder) in str(each.readlink()) for each in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path, by):
+    (tmp_path / "mistaken.py").write_text(AGENT)
+    command = [
+        sys.executable,
+        "-m",
+        "ads_gym",
+        "benchmark",
+        "--tasks",
+        "planted-20",
+        "--supernets",
+        "0",
+        "--seeds",
+        "4",
+    ]
+    command += ["--evaluations", "300", "--agents", "mistaken:slow", "--workers", "2", "--out", "out"]
+    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **options)
+    runs = tmp_path / "out/runs"
+    while not [*runs.glob("*/*/*/record.sqlite")]:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(by)
+    process.wait()
+    began = time.perf_counter()
+    while working(runs):
+        assert time.perf_counter() - began < 20
+        time.sleep(0.1)
+    subprocess.run(command, check=True, **options)  # exits with 1 where a run failed
 
 
 @pytest.mark.slow

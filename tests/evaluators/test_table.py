@@ -23,6 +23,7 @@ from ads_gym.nets.densenet import DenseNet
 from ads_gym.problem import make_problem
 from ads_gym.tabulation import BATCH, tabulate
 from ads_gym.tasks import Task, save_task
+from ads_gym.tasks.training_record import TrainingRecord
 from ads_gym.topology import Scope, Topology
 
 CONFIG = DenseNetConfig((3, 2), 3, 4, image_shape=(1, 8, 8))  # 4 connections
@@ -45,6 +46,29 @@ def equal(found, computed):
     for one, other in zip(found, computed, strict=True):
         assert replace(one, loss=0, soft_accuracy=0) == replace(other, loss=0, soft_accuracy=0)
         assert (one.loss, one.soft_accuracy) == (np.float32(other.loss), np.float32(other.soft_accuracy))
+
+
+def test_images_that_changed_since_the_training_are_told(tmp_path):
+    task = untabulated(tmp_path)
+    changed = replace(task, record=TrainingRecord(data="0123456789abcdef"))
+    with pytest.raises(InvalidValue, match="changed after task 'mine' was trained"):
+        tabulate(changed, device="cpu")
+
+
+def test_a_network_of_too_many_connections_is_told_before_it_is_trained(tmp_path, capsys):
+    options = ("--task", "digits-table", "--blocks", "5,5,5", "--out", tmp_path / "out")
+    done = run_here(capsys, "train-supernet", *options)
+    assert done.code == 2 and "30 skip connections have 2^30" in done.err and not (tmp_path / "out").exists()
+
+
+def test_a_copy_is_the_same_and_stays(made, tmp_path):
+    copy = made.copied(tmp_path / "copy")
+    assert copy.reference == str(tmp_path / "copy") and replace(copy, folder=made.folder) == made
+    masks = every_mask(9)[::37]
+    for weights in Weights:
+        assert copy.evaluator(weights=weights).evaluate(masks) == made.evaluator(weights=weights).evaluate(masks)
+    copy.files.weights.write_bytes(b"another")
+    assert made.copied(tmp_path / "copy").files.weights.read_bytes() == b"another"
 
 
 @pytest.mark.parametrize("weights", Weights)

@@ -1,6 +1,7 @@
 """What is no evaluation and costs as much is taken off the budget."""
 
 import csv
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,20 @@ def test_a_recorder_ends_at_a_charge_that_is_not_left(tmp_path):
         assert recorder.stopped_by is StoppedBy.EVALUATIONS
         with pytest.raises(BudgetExhausted, match="4 of 6 evaluations"):
             recorder.evaluate(problem.topology.dense()[None])
+
+
+def test_the_time_of_what_is_charged_is_not_the_agents(tmp_path):
+    with RunRecord(tmp_path / "record.sqlite") as record:
+        recorder = Recorder(make_problem("planted-20"), record, 6)
+        began = time.process_time()
+        with recorder.charged_time():
+            while time.process_time() < began + 0.1:
+                pass
+        assert 0.1 <= recorder.cpu_seconds <= time.process_time() - began + 0.01
+    problem = replace(make_problem("digits-table"), charged_time=recorder.charged_time)
+    before = recorder.cpu_seconds
+    problem.feature("residual")
+    assert recorder.cpu_seconds > before
 
 
 def test_features_are_charged_in_a_search(tmp_path):
