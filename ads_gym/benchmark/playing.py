@@ -10,6 +10,7 @@ import numpy as np
 
 from ads_gym.agents.registry import find_agent
 from ads_gym.agents.starts import RANKINGS
+from ads_gym.benchmark.places import Place
 from ads_gym.benchmark.records import Missing, Plan, Played, Supernet, missing
 from ads_gym.benchmark.statistics import RANDOM_MASKS, Floats, hypervolume
 from ads_gym.errors import AdsGymError, InvalidValue, StorageError
@@ -22,18 +23,6 @@ from ads_gym.runs.runner import search
 
 TIMED_MASKS = 32
 SEEDS = {"random": 0, "timed": 1}  # of masks
-
-
-class Place(NamedTuple):
-    """A supernet, and where what is made of it goes."""
-
-    task: str  # of the plan
-    name: str  # of the supernet
-    reference: str  # by which it is loaded
-    folder: str | None  # of its copy, below that of the results
-    store: Path  # of its evaluations
-    device: str
-    data_root: Path | None
 
 
 class Job(NamedTuple):
@@ -117,13 +106,13 @@ class Measured(NamedTuple):
 
 def measure(plan: Plan, place: Place) -> Measured:
     """Score random masks of a supernet, and time some; where it has a table, find the optimum in it."""
-    stored, plain = problem_of(plan, place, place.store), problem_of(plan, place, None)
+    stored, plain = problem_of(plan, place), problem_of(plan, place._replace(store=None))
     try:
         random = _objectives(stored, draw(stored, RANDOM_MASKS, SEEDS["random"]))
         supernet = Supernet(
             place.task,
             place.name,
-            place.folder,
+            place.reference != place.name,
             float(random.mean()),
             float(random.std()),
             _optimum(plain),
@@ -136,7 +125,7 @@ def measure(plan: Plan, place: Place) -> Measured:
         plain.close()
 
 
-def problem_of(plan: Plan, place: Place, store: Path | None) -> Problem:
+def problem_of(plan: Plan, place: Place) -> Problem:
     """What is searched on a supernet."""
     return make_problem(
         place.reference,
@@ -144,7 +133,7 @@ def problem_of(plan: Plan, place: Place, store: Path | None) -> Problem:
         reward=plan.reward,
         cost_weight=check_cost_weight(plan.cost_weight),
         max_macs=plan.max_macs,
-        store=store,
+        store=place.store,
         device=place.device,
         data_root=place.data_root,
     )

@@ -7,7 +7,6 @@ from pydantic import Field
 from ads_gym import limits
 from ads_gym.records import Count, Format, JsonObject, Name, Number, Text, record
 
-FILE = "results.json"
 MAX_LINE = 500  # characters of a line in an error
 Many = Annotated[int, Field(ge=1, le=1000)]
 
@@ -34,7 +33,7 @@ class Supernet:
 
     task: Name  # of the plan
     name: Name  # of the supernet
-    folder: Name | None  # its copy, in the folder of the results; None: a planted task, which has no weights
+    is_copied: bool  # with its weights into the folder of the results; a planted task has none
     random_mean: Number  # objective of random masks
     random_sd: Number
     optimum: Number | None  # the best objective there is, where all are known

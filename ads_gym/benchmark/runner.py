@@ -1,6 +1,5 @@
 """Play a benchmark: every agent on every supernet with every seed, in several processes, going on after a kill."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,9 @@ from ads_gym import files
 from ads_gym.agents.registry import find_agent
 from ads_gym.agents.starts import RANKINGS
 from ads_gym.architecture import find_architecture
-from ads_gym.benchmark.playing import Job, Measured, Place, measure, play
-from ads_gym.benchmark.records import FILE, PLAN, RESULTS, Missing, Plan, Played, Results, missing
+from ads_gym.benchmark.places import FILE, PLAN_FILE, Place, run_folder, store_file, supernet_folder
+from ads_gym.benchmark.playing import Job, Measured, measure, play
+from ads_gym.benchmark.records import PLAN, RESULTS, Missing, Plan, Played, Results, missing
 from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.workers import Workers
 from ads_gym.errors import AdsGymError, InvalidValue, NotFound, unknown_name
@@ -125,8 +125,7 @@ def _check_limit(plan: Plan, name: str, data_root: Path | None) -> None:
 
 def _place(folder: Path, task: str, name: str, device: str, data_root: Path | None, lines: StepLines) -> Place:
     """A supernet, trained if it is a named one that is not there yet, and copied to the folder of the results."""
-    file_name = plain(name)
-    copy = folder / "supernets" / file_name
+    copy = supernet_folder(folder, name)
     found: Task | None = None
     if files.exists(copy / "task.json"):
         found = Task.load(str(copy), data_root)
@@ -137,8 +136,7 @@ def _place(folder: Path, task: str, name: str, device: str, data_root: Path | No
     reference = name
     if isinstance(found, SupernetTask):
         reference = str(found.copied(copy).folder)
-    kept = None if reference == name else f"supernets/{file_name}"
-    return Place(task, name, reference, kept, folder / "evaluations" / f"{file_name}.sqlite", device, data_root)
+    return Place(task, name, reference, store_file(folder, name), device, data_root)
 
 
 def _named(name: str, data_root: Path | None, lines: StepLines) -> SupernetTask:
@@ -163,8 +161,8 @@ def _jobs(plan: Plan, places: list[Place], measured: list[Measured], folder: Pat
             if agent in known.lacking:
                 lacking.append(missing(place.name, agent, None, known.lacking[agent]))
                 continue
-            runs = folder / "runs" / plain(place.name) / plain(agent)
-            jobs += [Job(plan, place, agent, seed, runs / f"s{seed}") for seed in range(plan.seeds)]
+            for seed in range(plan.seeds):
+                jobs.append(Job(plan, place, agent, seed, run_folder(folder, place.name, agent, seed)))
     return jobs, lacking
 
 
@@ -182,17 +180,9 @@ def _keep_plan(folder: Path, plan: Plan) -> None:
     Raises:
         InvalidValue: it is of another.
     """
-    path = folder / "plan.json"
+    path = folder / PLAN_FILE
     if files.exists(path):
         if (stored := PLAN.read(path)) != plan:
             raise InvalidValue(f"the folder {folder} holds a benchmark of another plan, {stored}: give another --out.")
         return
     PLAN.write(path, plan)
-
-
-def plain(name: str) -> str:
-    """A name for a file; other names have other ones."""
-    kept = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_@." else "-" for letter in name)
-    if kept == name and len(name) <= 100 and not name.startswith("."):
-        return name
-    return f"{kept[-80:].lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ads_gym import files
+from ads_gym.benchmark.places import FILE
 from ads_gym.benchmark.records import Played, Results
 from ads_gym.benchmark.statistics import CONFIDENCE, FEWEST, Floats, interquartile_mean, interval
 from ads_gym.benchmark.summary import OfTask, by_task
@@ -135,7 +136,7 @@ def _pairs(part: OfTask) -> list[str]:
     ]
 
 
-def to_csv(results: Results) -> str:
+def csv_of(results: Results) -> str:
     """Every run in a line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -168,8 +169,8 @@ def draw(results: Results, path: Path) -> None:
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write results.md, results.csv and curves.png beside results.json, and return all four."""
-    paths = [folder / name for name in ("results.json", "results.md", "results.csv", "curves.png")]
+    paths = [folder / name for name in (FILE, "results.md", "results.csv", "curves.png")]
     files.write_file(paths[1], markdown(results))
-    files.write_file(paths[2], to_csv(results))
+    files.write_file(paths[2], csv_of(results))
     draw(results, paths[3])
     return paths

@@ -18,6 +18,7 @@ from ads_gym.cli.sparsify import sparsify
 from ads_gym.cli.tabulate import tabulate
 from ads_gym.cli.throughput import throughput
 from ads_gym.cli.train_supernet import train_supernet
+from ads_gym.cli.validate import validate
 
 __all__ = ["app", "main"]
 
@@ -33,6 +34,7 @@ app.command()(tasks)
 app.command()(agents)
 app.command("train-supernet")(train_supernet)
 app.command()(benchmark)
+app.command()(validate)
 app.command()(tabulate)
 
 

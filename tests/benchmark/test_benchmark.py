@@ -18,8 +18,9 @@ import pytest
 from commands import run_here
 
 from ads_gym.agents.registry import find_agent
-from ads_gym.benchmark.records import FILE, RESULTS, Plan
-from ads_gym.benchmark.runner import benchmark, plain, supernet_names
+from ads_gym.benchmark.places import FILE, plain
+from ads_gym.benchmark.records import RESULTS, Plan
+from ads_gym.benchmark.runner import benchmark, supernet_names
 from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.summary import by_task
 from ads_gym.benchmark.tables import markdown, write
@@ -70,7 +71,7 @@ def test_every_agent_on_every_supernet_with_every_seed(made):
     assert runs == [run for run in expected if run[:2] != ("planted-20", "magnitude")]
     assert [(each.supernet, each.agent, each.seed) for each in results.missing] == [("planted-20", "magnitude", None)]
     assert RESULTS.read(folder / FILE) == results and results.definition == DEFINITION
-    assert [each.folder for each in results.supernets] == [None, "supernets/digits-table"]
+    assert [each.is_copied for each in results.supernets] == [False, True]
     for each in results.played:
         values = [value for _, value in each.improved]
         assert each.evaluations == (30 if each.agent != "magnitude" else 17) and values == sorted(set(values))
