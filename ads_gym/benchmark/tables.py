@@ -1,14 +1,12 @@
-"""The tables and the picture of a benchmark."""
+"""The tables of a benchmark."""
 
 import csv
 import io
 import math
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ads_gym import files
-from ads_gym.benchmark.places import FILE
 from ads_gym.benchmark.records import Played, Results
 from ads_gym.benchmark.statistics import CONFIDENCE, FEWEST, Floats, interquartile_mean, interval
 from ads_gym.benchmark.summary import OfTask, by_task
@@ -20,62 +18,82 @@ def budgets(evaluations: int) -> list[int]:
     return [*(n for n in (8, 32, 128, 512, 2048) if n < evaluations), evaluations]
 
 
+class Table(NamedTuple):
+    """A table, and a sentence about it."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    legend: str
+
+    def markdown(self) -> list[str]:
+        """Lines."""
+        rows = [self.heads, ("---",) * len(self.heads), *self.rows]
+        return [*(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows), "", self.legend]
+
+
 def markdown(results: Results) -> str:
     """The tables as Markdown."""
-    plan, lines = results.plan, list[str]()
-    lines.append(
-        f"{plan.evaluations} evaluations, {plan.seeds} seeds on each supernet, reward {plan.reward}, cost weight "
-        f"{plan.cost_weight}, weights {plan.weights or 'as the task has them'}"
+    lines = [settings(results)]
+    for part in by_task(results):
+        lines += ["", f"## {part.task}", ""]
+        if part.not_ranked:
+            lines.append(not_ranked(part))
+        else:
+            lines += score_table(part, results.plan.evaluations).markdown()
+            lines += ["", *pair_table(part).markdown()] if len(part.agents) > 1 else []
+    return "\n".join(lines) + "\n"
+
+
+def settings(results: Results) -> str:
+    """What was played, in a sentence."""
+    plan = results.plan
+    return (
+        f"{plan.evaluations} evaluations, {plan.seeds} seed{'' if plan.seeds == 1 else 's'} on each supernet, reward "
+        f"{plan.reward}, cost weight {plan.cost_weight}, weights {plan.weights or 'as the task has them'}"
         + ("" if plan.max_macs is None else f", at most {plan.max_macs:g} of the MACs")
         + ("" if plan.start is None else f", start {plan.start}")
         + "."
     )
-    for part in by_task(results):
-        lines += ["", f"## {part.task}", ""]
-        if part.not_ranked:
-            lines.append(
-                "Nothing is ranked: nobody found anything better than random masks are on average on "
-                f"{', '.join(part.not_ranked)}."
-            )
-        else:
-            lines += [*_table(part, plan.evaluations), *_pairs(part)]
-    return "\n".join(lines) + "\n"
 
 
-def _table(part: OfTask, evaluations: int) -> list[str]:
+def not_ranked(part: OfTask) -> str:
+    """Why there is no table of a task."""
+    return (
+        "Nothing is ranked: nobody found anything better than random masks are on average on "
+        f"{', '.join(part.not_ranked)}."
+    )
+
+
+def score_table(part: OfTask, evaluations: int) -> Table:
+    """Scores, arrivals and seconds of the agents on a task."""
     shown = budgets(evaluations)
-    heads = [
-        "agent",
-        *(f"score after {n}" for n in shown),
-        "1 % left after",
-        "charged",
-        "hypervolume",
-        "agent, s",
-        "in all, s",
-    ]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    scored = [f"score after {n}" for n in shown]
+    heads = ("agent", *scored, "1 % left after", "charged", "hypervolume", "agent, s", "in all, s")
     seconds = np.array([each.evaluation_seconds for each in part.supernets])[:, None]
+    rows = []
     for agent, runs in part.agents.items():
-        cells = [interval_text(part.scores(agent, n)) for n in shown]
-        arrivals = part.arrivals(agent)
-        took = np.median(arrivals)
-        cells.append(
-            f"{'never' if math.isinf(took) else f'{took:.0f}'} ({np.isfinite(arrivals).sum()} of {arrivals.size})"
+        own, count = _of(runs, "agent_seconds"), _of(runs, "evaluations") + _of(runs, "charged")
+        rows.append(
+            (
+                *(agent, *(interval_text(part.scores(agent, n)) for n in shown)),
+                *(_arrival(part.arrivals(agent)), f"{_of(runs, 'charged').mean():.0f}"),
+                f"{_of(runs, 'hypervolume').mean():.4f}",
+                *(f"{own.mean():.3g}", f"{(own + count * seconds).mean():.3g}"),
+            )
         )
-        cells.append(f"{_mean(runs, 'charged'):.0f}")
-        cells.append(f"{_mean(runs, 'hypervolume'):.4f}")
-        own = np.array([[run.agent_seconds for run in row] for row in runs])
-        count = np.array([[run.evaluations + run.charged for run in row] for row in runs])
-        cells += [f"{own.mean():.1f}", f"{(own + count * seconds).mean():.1f}"]
-        lines.append(f"| {' | '.join([agent, *cells])} |")
     for agent, why in part.missing.items():
-        told = " ".join(why.split())[:200].replace("|", "/")
-        lines.append(f"| {agent} | {told} |" + " |" * (len(heads) - 2))
-    return [*lines, "", _legend(part)]
+        rows.append((agent, " ".join(why.split())[:200], *("",) * (len(heads) - 2)))
+    return Table(heads, tuple(rows), _legend(part))
 
 
-def _mean(runs: list[list[Played]], field: str) -> float:
-    return float(np.mean([[getattr(run, field) for run in row] for row in runs]))
+def _arrival(arrivals: Floats) -> str:
+    took = np.median(arrivals)
+    return f"{'never' if math.isinf(took) else f'{took:.0f}'} ({np.isfinite(arrivals).sum()} of {arrivals.size})"
+
+
+def _of(runs: list[list[Played]], field: str) -> Floats:
+    """A number of each run, [S, K]."""
+    return np.array([[getattr(run, field) for run in row] for row in runs], np.float64)
 
 
 def _legend(part: OfTask) -> str:
@@ -107,15 +125,14 @@ def interval_text(table: Floats) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _pairs(part: OfTask) -> list[str]:
-    """Sentences about all pairs: who is ahead of whom, and who cannot be told apart."""
-    if len(part.agents) < 2:
-        return []
+def pair_table(part: OfTask) -> Table:
+    """Who is ahead of whom, and who cannot be told apart."""
     try:
         found = part.compared()
     except InvalidValue:
-        return ["", f"Too little to tell agents apart: {FEWEST} supernets are the fewest, or {FEWEST} seeds of one."]
-    lines = ["", "| agent | ahead of | ties with |", "|---|---|---|"]
+        few = f"Too little to tell agents apart: {FEWEST} supernets are the fewest, or {FEWEST} seeds of one."
+        return Table(("agent",), tuple((agent,) for agent in part.agents), few)
+    rows = []
     for agent in part.agents:
         ahead, ties = [], []
         for each in found:
@@ -127,13 +144,12 @@ def _pairs(part: OfTask) -> list[str]:
                 ties.append(other)
             elif (each.difference > 0) == (each.one == agent):
                 ahead.append(f"{other} ({probability:.2f})")
-        lines.append(f"| {agent} | {', '.join(ahead)} | {', '.join(ties)} |")
-    return [
-        *lines,
-        "",
+        rows.append((agent, ", ".join(ahead), ", ".join(ties)))
+    legend = (
         "Ahead: of mean scores, p <= 0.05 with all pairs considered. In brackets: the probability that a run of the "
-        "one is better than a run of the other on the same supernet.",
-    ]
+        "one is better than a run of the other on the same supernet."
+    )
+    return Table(("agent", "ahead of", "ties with"), tuple(rows), legend)
 
 
 def csv_of(results: Results) -> str:
@@ -148,29 +164,3 @@ def csv_of(results: Results) -> str:
             values = (getattr(run, name) for name in columns)
             writer.writerow((part.task, run.supernet, run.agent, run.seed, score, run.best, *values))
     return text.getvalue()
-
-
-def draw(results: Results, path: Path) -> None:
-    """The mean score of each agent over what was spent, a picture for each task."""
-    from matplotlib.figure import Figure
-
-    parts = [part for part in by_task(results) if part.agents and not part.not_ranked]
-    figure = Figure(figsize=(6 * max(len(parts), 1), 4), layout="constrained")
-    every = np.unique(np.geomspace(1, results.plan.evaluations, 60).astype(int))
-    for number, part in enumerate(parts, start=1):
-        axes = figure.add_subplot(1, len(parts), number)
-        for agent in part.agents:
-            axes.plot(every, [part.scores(agent, int(n)).mean() for n in every], label=agent)
-        axes.set(xscale="log", xlabel="evaluations, charged ones included", ylabel="mean score", title=part.task)
-        axes.legend(fontsize="small")
-    with files.file_errors(path, "written"):
-        figure.savefig(path, dpi=120)
-
-
-def write(results: Results, folder: Path) -> list[Path]:
-    """Write results.md, results.csv and curves.png beside results.json, and return all four."""
-    paths = [folder / name for name in (FILE, "results.md", "results.csv", "curves.png")]
-    files.write_file(paths[1], markdown(results))
-    files.write_file(paths[2], csv_of(results))
-    draw(results, paths[3])
-    return paths

@@ -31,9 +31,10 @@ def benchmark(  # noqa: PLR0913 - an option each
     Supernets that are missing are trained. If it is interrupted or killed,
     the same command goes on. Exits with 1 where an agent failed.
     """
+    from ads_gym.benchmark.page import write
     from ads_gym.benchmark.records import Plan
     from ads_gym.benchmark.runner import benchmark as play
-    from ads_gym.benchmark.tables import markdown, write
+    from ads_gym.benchmark.tables import markdown
     from ads_gym.files import resolve
 
     plan = Plan(

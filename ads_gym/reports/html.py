@@ -105,15 +105,19 @@ def render(page: Page) -> str:
         "repaired": charts.accuracy_against_macs(repaired, page.measured) if repaired else None,
         "curve": charts.best_so_far(page.curve) if page.curve else None,
     }
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     return template.render(page=page, pictures=pictures, charts=charts, version=__version__, made=now())
 
 
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """The templates of this package, and how they show numbers; every text is escaped."""
     from jinja2 import DictLoader, Environment, StrictUndefined
 
     folder = resources.files("ads_gym.reports") / "templates"
-    sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "svg.html", "style.css")}
+    sources = {
+        name: (folder / name).read_text(encoding="utf-8")
+        for name in ("page.html", "benchmark.html", "svg.html", "style.css")
+    }
     made = Environment(
         loader=DictLoader(sources),
         autoescape=True,

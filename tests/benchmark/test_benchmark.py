@@ -18,12 +18,13 @@ import pytest
 from commands import run_here
 
 from ads_gym.agents.registry import find_agent
+from ads_gym.benchmark.page import write
 from ads_gym.benchmark.places import FILE, plain
 from ads_gym.benchmark.records import RESULTS, Plan
 from ads_gym.benchmark.runner import benchmark, supernet_names
 from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.summary import by_task
-from ads_gym.benchmark.tables import markdown, write
+from ads_gym.benchmark.tables import markdown
 from ads_gym.errors import InvalidValue, UnknownName
 from ads_gym.evaluators.table import every_mask
 from ads_gym.problem import make_problem
@@ -118,6 +119,8 @@ def test_tables(made, tmp_path):
     with paths[2].open() as file:
         assert len(list(csv.DictReader(file))) == len(results.played)
     assert paths[3].read_bytes().startswith(b"\x89PNG")
+    html = paths[4].read_text()
+    assert "<td>n/a</td>" in html and "data:image/png" in html and "<script" not in html
 
 
 def test_the_same_call_shows_it_again_and_another_is_refused(made):

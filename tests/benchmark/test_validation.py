@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from commands import run_here
 
+from ads_gym.benchmark.page import write
 from ads_gym.benchmark.places import FILE, run_folder, supernet_folder
 from ads_gym.benchmark.playing import improvements
 from ads_gym.benchmark.records import RESULTS, Plan
 from ads_gym.benchmark.runner import benchmark
-from ads_gym.benchmark.tables import write
 from ads_gym.benchmark.validation import validate
 from ads_gym.errors import DamagedFile, NotFound
 from ads_gym.runs.record import best_of, read_record
