@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ads_gym.agents.registry import find_agent
 from ads_gym.agents.starts import RANKINGS
+from ads_gym.benchmark.entrants import Entrant, find_entrant
 from ads_gym.benchmark.places import Place
 from ads_gym.benchmark.records import Missing, Plan, Played, Supernet, missing
 from ads_gym.benchmark.statistics import RANDOM_MASKS, Floats, hypervolume
@@ -43,9 +43,10 @@ def play(job: Job) -> Played | Missing:
     """
     plan, place = job.plan, job.place
     try:
+        entrant = find_entrant(job.agent)
         result = search(
             place.reference,
-            job.agent,
+            entrant.agent.name,
             plan.evaluations,
             seed=job.seed,
             cost_weight=plan.cost_weight if plan.cost_weight == "even" else float(plan.cost_weight),
@@ -56,7 +57,7 @@ def play(job: Job) -> Played | Missing:
             data_root=place.data_root,
             run=job.folder,
             store=place.store,
-            agent_options={"start": plan.start} if starts(plan, job.agent) else {},
+            agent_options=entrant.options | ({"start": plan.start} if starts(plan, entrant) else {}),
             progress=False,
         )
         manifest = RunFolder(job.folder).read()
@@ -141,18 +142,19 @@ def problem_of(plan: Plan, place: Place) -> Problem:
 
 def lacks(plan: Plan, problem: Problem, agent: str) -> str | None:
     """What an agent needs, or begins with, and a problem has not; None where it can play."""
+    entrant = find_entrant(agent)
     try:
-        find_agent(agent).check_problem(problem)
+        entrant.agent.check_problem(problem)
     except InvalidValue as error:
         return str(error)
-    if starts(plan, agent) and plan.start in RANKINGS and problem.network is None:
+    if starts(plan, entrant) and plan.start in RANKINGS and problem.network is None:
         return f"{plan.start} ranks connections of a trained network, and {problem.name} has none to start at."
     return None
 
 
-def starts(plan: Plan, agent: str) -> bool:
+def starts(plan: Plan, entrant: Entrant) -> bool:
     """Whether an agent begins where the plan says, instead of where it does by itself."""
-    return plan.start is not None and find_agent(agent).has_option("start")
+    return plan.start is not None and entrant.agent.has_option("start") and "start" not in entrant.options
 
 
 def draw(problem: Problem, count: int, seed: int) -> np.ndarray:

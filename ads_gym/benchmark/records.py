@@ -16,7 +16,7 @@ class Plan:
     """What is played, and how it is scored."""
 
     tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]  # names or folders
-    agents: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
+    agents: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]  # see `find_entrant`
     supernets: Annotated[int, Field(ge=0, le=1000)] = 10  # of each named task: NAME@1, NAME@2, ...; 0: the task itself
     seeds: Many = 2  # of each agent on each supernet
     evaluations: Annotated[int, Field(ge=1, le=limits.MAX_EVALUATIONS)] = 512

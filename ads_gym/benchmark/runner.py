@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field, InstanceOf
 
 from ads_gym import files
-from ads_gym.agents.registry import find_agent
 from ads_gym.agents.starts import RANKINGS
 from ads_gym.architecture import find_architecture
+from ads_gym.benchmark.entrants import find_entrant
 from ads_gym.benchmark.places import FILE, PLAN_FILE, Place, run_folder, store_file, supernet_folder
 from ads_gym.benchmark.playing import Job, Measured, measure, play
 from ads_gym.benchmark.records import PLAN, RESULTS, Missing, Plan, Played, Results, missing
@@ -87,7 +87,7 @@ def check_plan(plan: Plan, data_root: Path | None) -> list[tuple[str, str]]:
         AdsGymError: agents, tasks, reward, weights, limits or a start that cannot be used.
     """
     for agent in plan.agents:
-        find_agent(agent)
+        find_entrant(agent)
     find_reward(plan.reward)
     check_cost_weight(plan.cost_weight)
     if plan.weights is not None:

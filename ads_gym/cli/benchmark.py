@@ -12,7 +12,9 @@ from ads_gym.cli.options import DataRootOption, DeviceOption
 def benchmark(  # noqa: PLR0913 - an option each
     *,
     tasks: Annotated[str, typer.Option(help="Names or folders, with commas between.")] = "digits-table",
-    agents: Annotated[str, typer.Option(help="Names or module:name, with commas between.")] = "random,local,bayes",
+    agents: Annotated[
+        str, typer.Option(help="Names, module:name or name?option=value&..., with commas between.")
+    ] = "random,local,bayes",
     supernets: Annotated[int, typer.Option(help="Of each named task: NAME@1, NAME@2, ...; 0: the task itself.")] = 10,
     seeds: Annotated[int, typer.Option(help="Runs of each agent on each supernet.")] = 2,
     evaluations: Annotated[int, typer.Option(help="Of each run: the budget.")] = 512,

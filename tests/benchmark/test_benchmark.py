@@ -135,6 +135,8 @@ def test_the_same_call_shows_it_again_and_another_is_refused(made):
     [
         ({"agents": ("randm",)}, UnknownName, "Did you mean 'random'"),
         ({"agents": ("random", "random")}, InvalidValue, "named twice"),
+        ({"agents": ("evolution?populatoin=3",)}, UnknownName, "Did you mean 'population'"),
+        ({"agents": ("evolution?population",)}, InvalidValue, "key=value"),
         ({"tasks": ("planted-21",)}, UnknownName, "planted-20"),
         ({"weights": "repared"}, UnknownName, "repaired"),
         ({"reward": "sof"}, UnknownName, "Did you mean 'soft'"),
@@ -162,6 +164,13 @@ def test_a_start_is_of_agents_that_have_one_and_tasks_that_have_features(tmp_pat
         ("digits-table", "random"),
     }
     assert not find_agent("recurrent-ppo").has_option("start") and find_agent("bayes").has_option("start")
+
+
+def test_agents_with_options_are_others(tmp_path):
+    agents = ("evolution?population=4&flips=2", "evolution?population=8", "evolution")
+    results = benchmark(Plan(("planted-20",), agents, 0, 1, 24), tmp_path, progress=False)
+    assert tuple(each.agent for each in results.played) == agents and not results.missing
+    assert len({each.improved for each in results.played}) == 3
 
 
 def test_no_workers_is_an_error(tmp_path):
