@@ -8,8 +8,14 @@ import typer
 
 from ads_gym.cli.options import DataRootOption, DeviceOption
 
+OF_PLAN = {
+    *("tasks", "agents", "supernets", "seeds", "evaluations"),
+    *("start", "weights", "reward", "cost_weight", "max_macs"),
+}
+
 
 def benchmark(  # noqa: PLR0913 - an option each
+    context: typer.Context,
     *,
     tasks: Annotated[str, typer.Option(help="Names or folders, with commas between.")] = "digits-table",
     agents: Annotated[
@@ -23,6 +29,7 @@ def benchmark(  # noqa: PLR0913 - an option each
     reward: Annotated[str, typer.Option(help="accuracy, soft, loss, or module:name.")] = "soft",
     cost_weight: Annotated[str, typer.Option(help="A number, or even.")] = "even",
     max_macs: Annotated[float | None, typer.Option(help="Limit on MACs / dense MACs.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="A file that says all of the above: plan.json of another.")] = None,
     workers: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
     device: DeviceOption = "cpu",
     data_root: DataRootOption = None,
@@ -34,24 +41,22 @@ def benchmark(  # noqa: PLR0913 - an option each
     the same command goes on. Exits with 1 where an agent failed.
     """
     from ads_gym.benchmark.page import write
-    from ads_gym.benchmark.records import Plan
+    from ads_gym.benchmark.records import PLAN, Plan
     from ads_gym.benchmark.runner import benchmark as play
     from ads_gym.benchmark.tables import markdown
     from ads_gym.files import resolve
 
-    plan = Plan(
-        tuple(filter(None, tasks.split(","))),
-        tuple(filter(None, agents.split(","))),
-        supernets,
-        seeds,
-        evaluations,
-        weights,
-        reward,
-        cost_weight,
-        max_macs,
-        start,
-    )
-    results = play(plan, out, workers=workers, device=device, data_root=data_root)
+    if plan is not None:
+        if given := [name for name in sorted(OF_PLAN) if _is_given(context, name)]:
+            raise typer.BadParameter(f"--plan says {', '.join(given)} already: give one of them.")
+        planned = PLAN.read(resolve(plan))
+    else:
+        planned = Plan(
+            tuple(filter(None, tasks.split(","))),
+            tuple(filter(None, agents.split(","))),
+            *(supernets, seeds, evaluations, weights, reward, cost_weight, max_macs, start),
+        )
+    results = play(planned, out, workers=workers, device=device, data_root=data_root)
     print(markdown(results))
     for path in write(results, resolve(out)):
         print(path)
@@ -60,3 +65,8 @@ def benchmark(  # noqa: PLR0913 - an option each
         print(f"{each.agent} failed on {each.supernet}, seed {each.seed}:\n{each.why}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -20,6 +20,7 @@ from commands import run_here
 from ads_gym.agents.registry import find_agent
 from ads_gym.benchmark.page import write
 from ads_gym.benchmark.places import FILE, plain
+from ads_gym.benchmark.records import PLAN as PLAN_FORMAT
 from ads_gym.benchmark.records import RESULTS, Plan
 from ads_gym.benchmark.runner import benchmark, supernet_names
 from ads_gym.benchmark.statistics import DEFINITION
@@ -216,6 +217,15 @@ def test_a_definition_that_changes_has_another_version():
 def test_a_plan_of_nothing(change):
     with pytest.raises(InvalidValue):
         replace(PLAN, **change)
+
+
+def test_a_plan_in_a_file(tmp_path, capsys):
+    plan = replace(PLAN, tasks=("planted-20",), agents=("random",), seeds=1, evaluations=3)
+    PLAN_FORMAT.write(tmp_path / "plan.json", plan)
+    done = run_here(capsys, "benchmark", "--plan", tmp_path / "plan.json", "--out", tmp_path / "out")
+    assert done.code == 0 and RESULTS.read(tmp_path / "out" / FILE).plan == plan
+    both = run_here(capsys, "benchmark", "--plan", tmp_path / "plan.json", "--seeds", 3, "--out", tmp_path / "other")
+    assert both.code == 2 and "--plan says seeds already" in both.err
 
 
 def test_supernets_of_a_task():
