@@ -6,7 +6,7 @@ colon in it ("sb3:ppo"), and comes before a module of that name.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -61,9 +61,15 @@ class LoadedAgent:
     def has_option(self, name: str) -> bool:
         """Whether the agent names an option of its own so; what it passes on to a library does not count."""
         try:
-            return name in inspect.signature(self.make).parameters
+            return name in inspect.signature(self.make).parameters or name in self._config
         except (TypeError, ValueError):  # a callable without a signature
             return False
+
+    @property
+    def _config(self) -> list[str]:
+        """Options that are fields of a record `Config` of the agent's."""
+        config = _attribute(self.make, "Config")
+        return [field.name for field in fields(config)] if is_dataclass(config) else []
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Check the names of options before anything is evaluated.
@@ -77,8 +83,8 @@ class LoadedAgent:
             return
         parameters = signature.parameters.values()
         known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)][1:]
-        known = [name for name in known if name != "seed"]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = [*(name for name in known if name != "seed"), *self._config]
+        if self._config or not any(p.kind is p.VAR_KEYWORD for p in parameters):
             for option in options:
                 if option not in known:
                     raise unknown_name(f"option of agent {self.name}:", option, known or ["none"])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from commands import run_here
 
-from ads_gym.agents.registry import find_agent
+from ads_gym.agents.registry import agent_names, find_agent
 from ads_gym.benchmark.page import write
 from ads_gym.benchmark.places import FILE, plain
 from ads_gym.benchmark.records import PLAN as PLAN_FORMAT
@@ -31,6 +31,7 @@ from ads_gym.evaluators.table import every_mask
 from ads_gym.problem import make_problem
 
 PLAN = Plan(("planted-20", "digits-table"), ("local", "magnitude"), 0, 2, 30)
+STARTING = ["bayes", "bernoulli", "density", "evolution", "local", "recurrent"]  # where the plan says
 AGENT = """
 import time
 import numpy as np
@@ -138,6 +139,7 @@ def test_the_same_call_shows_it_again_and_another_is_refused(made):
         ({"agents": ("random", "random")}, InvalidValue, "named twice"),
         ({"agents": ("evolution?populatoin=3",)}, UnknownName, "Did you mean 'population'"),
         ({"agents": ("evolution?population",)}, InvalidValue, "key=value"),
+        ({"agents": ("recurrent?elite=3",)}, UnknownName, "Did you mean 'elites'"),
         ({"tasks": ("planted-21",)}, UnknownName, "planted-20"),
         ({"weights": "repared"}, UnknownName, "repaired"),
         ({"reward": "sof"}, UnknownName, "Did you mean 'soft'"),
@@ -164,7 +166,7 @@ def test_a_start_is_of_agents_that_have_one_and_tasks_that_have_features(tmp_pat
         ("digits-table", "local"),
         ("digits-table", "random"),
     }
-    assert not find_agent("recurrent-ppo").has_option("start") and find_agent("bayes").has_option("start")
+    assert [name for name in agent_names() if find_agent(name).has_option("start")] == STARTING
 
 
 def test_agents_with_options_are_others(tmp_path):
