@@ -12,7 +12,7 @@ from ads_gym.benchmark.places import FILE
 from ads_gym.benchmark.records import Results
 from ads_gym.benchmark.statistics import interval
 from ads_gym.benchmark.summary import ALL, OfTask, by_task
-from ads_gym.benchmark.tables import Table, csv_of, markdown, not_ranked, pair_table, score_table, settings
+from ads_gym.benchmark.tables import Table, csv_of, markdown, pair_table, score_table, settings
 from ads_gym.errors import InvalidValue
 from ads_gym.reports.html import environment
 
@@ -92,7 +92,7 @@ def page(results: Results, picture: bytes) -> str:
 
 def _section(part: OfTask, evaluations: int) -> Section:
     if part.not_ranked:
-        return Section(part.task, None, None, not_ranked(part), ())
+        return Section(part.task, None, None, part.not_ranked, ())
     pairs = pair_table(part) if len(part.agents) > 1 else None
     return Section(part.task, score_table(part, evaluations), pairs, "", _bars(part))
 

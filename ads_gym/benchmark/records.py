@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ads_gym import limits
 from ads_gym.records import Count, Format, JsonObject, Name, Number, Text, record
@@ -76,12 +76,18 @@ def missing(supernet: str, agent: str, seed: int | None, why: str) -> Missing:
     return Missing(supernet, agent, seed, lines[-limits.MAX_TEXT :])
 
 
+def _distinct(supernets: tuple[Supernet, ...]) -> tuple[Supernet, ...]:
+    if len({each.name for each in supernets}) < len(supernets):
+        raise ValueError("a supernet is there twice")
+    return supernets
+
+
 @record
 class Results:
     """A benchmark that was played to its end."""
 
     plan: Plan
-    supernets: Annotated[tuple[Supernet, ...], Field(max_length=100_000)]
+    supernets: Annotated[tuple[Supernet, ...], Field(max_length=10_000), AfterValidator(_distinct)]
     played: Annotated[tuple[Played, ...], Field(max_length=1_000_000)]
     missing: Annotated[tuple[Missing, ...], Field(max_length=1_000_000)]
     definition: JsonObject  # by which scores and intervals are told: see `statistics.DEFINITION`

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ads_gym.benchmark.records import Played, Results, Supernet
+from ads_gym.benchmark.records import Missing, Played, Results, Supernet
 from ads_gym.benchmark.statistics import Comparison, Floats, arrival, compare, scores, spent_until
 
 ALL = 2**62  # more than any budget
@@ -41,10 +41,14 @@ class OfTask:
         return np.array([each.random_mean for each in self.supernets])
 
     @property
-    def not_ranked(self) -> list[str]:
-        """Supernets on which nobody found anything better than random masks are on average."""
+    def not_ranked(self) -> str | None:
+        """Why nothing can be ranked, in a sentence; None where something can."""
         above = self.best_known > self.random_means
-        return [each.name for each, better in zip(self.supernets, above, strict=True) if not better]
+        flat = [each.name for each, better in zip(self.supernets, above, strict=True) if not better]
+        if flat or not self.supernets:
+            told = f"on {', '.join(flat)} nobody found anything better than random masks are on average"
+            return f"Nothing is ranked: {told if flat else 'no supernet was played on'}."
+        return None
 
     def score_of(self, run: Played) -> float:
         """The score of a whole run."""
@@ -85,6 +89,11 @@ def spent_by(run: Played, target: float) -> float:
     return spent_until(np.array(objectives), np.array(spent), target)
 
 
+def last_line(missing: Missing) -> str:
+    """What went wrong, without the traceback."""
+    return (missing.why.strip().splitlines() or ["nobody knows why"])[-1]
+
+
 def by_task(results: Results) -> Iterator[OfTask]:
     """The runs of each task, in the plan's order."""
     for task in results.plan.tasks:
@@ -101,5 +110,5 @@ def by_task(results: Results) -> Iterator[OfTask]:
                 continue
             whys = [each for each in results.missing if each.agent == agent and each.supernet in names]
             failed = [each for each in whys if each.seed is not None]
-            missing[agent] = f"failed: {failed[0].why.strip().splitlines()[-1]}" if failed else "n/a"
+            missing[agent] = f"failed: {last_line(failed[0])}" if failed else "n/a"
         yield OfTask(task, supernets, played, agents, missing)

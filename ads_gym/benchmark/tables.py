@@ -37,7 +37,7 @@ def markdown(results: Results) -> str:
     for part in by_task(results):
         lines += ["", f"## {part.task}", ""]
         if part.not_ranked:
-            lines.append(not_ranked(part))
+            lines.append(part.not_ranked)
         else:
             lines += score_table(part, results.plan.evaluations).markdown()
             lines += ["", *pair_table(part).markdown()] if len(part.agents) > 1 else []
@@ -53,14 +53,6 @@ def settings(results: Results) -> str:
         + ("" if plan.max_macs is None else f", at most {plan.max_macs:g} of the MACs")
         + ("" if plan.start is None else f", start {plan.start}")
         + "."
-    )
-
-
-def not_ranked(part: OfTask) -> str:
-    """Why there is no table of a task."""
-    return (
-        "Nothing is ranked: nobody found anything better than random masks are on average on "
-        f"{', '.join(part.not_ranked)}."
     )
 
 
@@ -160,7 +152,7 @@ def csv_of(results: Results) -> str:
     writer.writerow(("task", "supernet", "agent", "seed", "score", "objective", *columns))
     for part in by_task(results):
         for run in part.played:
-            score = "" if run.supernet in part.not_ranked else part.score_of(run)
+            score = "" if part.not_ranked else part.score_of(run)
             values = (getattr(run, name) for name in columns)
             writer.writerow((part.task, run.supernet, run.agent, run.seed, score, run.best, *values))
     return text.getvalue()

@@ -13,6 +13,7 @@ from ads_gym.benchmark.places import FILE, Place, run_folder, supernet_folder
 from ads_gym.benchmark.playing import Job, area, improvements, measure, play, problem_of
 from ads_gym.benchmark.records import RESULTS, Played, Results, Supernet
 from ads_gym.benchmark.statistics import DEFINITION
+from ads_gym.benchmark.summary import last_line
 from ads_gym.benchmark.tables import csv_of, markdown
 from ads_gym.errors import AdsGymError
 from ads_gym.problem import Problem
@@ -145,7 +146,7 @@ def _of_replay(results: Results, run: Played, place: Place) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ads-gym-") as scratch:
         again = play(Job(results.plan, place, run.agent, run.seed, Path(scratch) / "run"))
     if not isinstance(again, Played):
-        yield f"{name}: it does not play again: {again.why.splitlines()[-1]}"
+        yield f"{name}: it does not play again: {last_line(again)}"
     elif any(getattr(again, field) != getattr(run, field) for field in WHOLE[:3]) or not _same_curve(again, run):
         yield f"{name}: it plays otherwise when it plays again."
 

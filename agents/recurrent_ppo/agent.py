@@ -20,7 +20,7 @@ from ads_gym.agents.base import Epochs, NotNegative
 from ads_gym.agents.recurrent_ppo.environments import Environments
 from ads_gym.agents.recurrent_ppo.network import ActorCritic, State, draw
 from ads_gym.agents.recurrent_ppo.rollout import Played, Rollout, advantages
-from ads_gym.errors import InvalidValue, unknown_name
+from ads_gym.errors import InvalidValue, shown, unknown_name
 from ads_gym.limits import MAX_EVALUATIONS, MAX_GROWTH, MAX_MASKS, MAX_POLICY_BYTES
 from ads_gym.nets.tensorfile import load_weights, read_safetensors, to_safetensors
 from ads_gym.records import Count, Format, JsonObject, Seed, Share, checked, record
@@ -173,8 +173,8 @@ class RecurrentPPO:
         if (stored.observation_size, stored.choices) != (agent._envs.observation_size, agent._envs.choices):
             raise InvalidValue(
                 f"the policy {description} reads {stored.observation_size} numbers and chooses among "
-                f"{list(stored.choices)} actions, and the environment has {agent._envs.observation_size} and "
-                f"{list(agent._envs.choices)}: give one with the same."
+                f"{shown(stored.choices)} actions, and the environment has {agent._envs.observation_size} and "
+                f"{shown(agent._envs.choices)}: give one with the same."
             )
         load_weights(agent.policy, read_safetensors(weights, "policy", MAX_POLICY_BYTES), weights)
         return agent

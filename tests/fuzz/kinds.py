@@ -18,8 +18,13 @@ from rich.console import Console
 
 import ads_gym
 from ads_gym.agents.recurrent.agent import Recurrent
+from ads_gym.agents.recurrent_ppo.agent import RecurrentPPO
 from ads_gym.agents.registry import parse_options
 from ads_gym.architecture import Architecture, DenseNetConfig
+from ads_gym.benchmark.page import page
+from ads_gym.benchmark.records import PLAN, RESULTS, Missing, Plan, Played, Results, Supernet
+from ads_gym.benchmark.statistics import DEFINITION
+from ads_gym.benchmark.tables import csv_of, markdown
 from ads_gym.data import idx
 from ads_gym.data.custom import load_custom
 from ads_gym.data.images import ImageSet
@@ -92,6 +97,17 @@ def make(place):
     rows = tuple(Retrained(name, 0, 100, 0.5, score, score) for name in ("sparse", "dense"))
     sources = Sources(RECIPE, architecture.to_record(), ("a", "b", "c"), None)
     REPORT.write(place / "report.json", Report(sources, 2, rows))
+    RecurrentPPO(planted, hidden_size=4).save(place / "ppo")
+    plan = Plan(("planted-20",), ("random", "local"), 0, 1, 12)
+    PLAN.write(place / "plan.json", plan)
+    supernet = Supernet("planted-20", "planted-20", False, 0.1, 0.01, None, 0.001)
+    played = tuple(
+        Played("planted-20", agent, 0, ((1, 0.2), (5, 0.4)), "ff00", 12, 0, 0.3, 1.0) for agent in plan.agents
+    )
+    absent = (Missing("planted-20", "other", None, "why"), Missing("planted-20", "third", 0, "a traceback"))
+    RESULTS.write(
+        place / "results.json", Results(plan, (supernet,), played, absent, DEFINITION, {"torch": "2"}, "a", "b")
+    )
     (place / "options").write_text('{"starts": 3, "text": "x", "list": [1, 2.5, null]}')
 
 
@@ -185,6 +201,19 @@ def _table(place):
             check_metrics([metrics], 1)
 
 
+def _ppo(place):
+    env = gym.make("ads_gym:DenseNetSparsify-v0", task="planted-20")
+    observation, _ = env.reset()
+    RecurrentPPO.load(place / "ppo", env).predict(observation)
+
+
+def _results(place):
+    results = RESULTS.read(place / "results.json")
+    markdown(results)
+    csv_of(results)
+    assert page(results, b"").count("<script") == 0
+
+
 KINDS = {  # name -> (file, how it is spoilt, what reads it)
     "architecture": ("net.json", mutate.json_text, lambda place: Architecture.read(place / "net.json")),
     "channels": ("few.json", mutate.json_text, lambda place: load(place / "few")),
@@ -202,6 +231,10 @@ KINDS = {  # name -> (file, how it is spoilt, what reads it)
     "store": ("store", mutate.database, _store),
     "policy": ("policy.json", mutate.json_text, _policy),
     "policy's weights": ("policy.safetensors", mutate.safetensors, _policy),
+    "recurrent-ppo's policy": ("ppo.json", mutate.json_text, _ppo),
+    "recurrent-ppo's weights": ("ppo.safetensors", mutate.safetensors, _ppo),
+    "plan": ("plan.json", mutate.json_text, lambda place: PLAN.read(place / "plan.json")),
+    "results": ("results.json", mutate.json_text, _results),
     "checkpoint": ("checkpoint.safetensors", mutate.safetensors, _checkpoint),
     "weights": ("weights.pt", mutate.zip_file, _weights),
     "npz": ("data.npz", mutate.zip_file, lambda place: load_custom(place / "data.npz")),
