@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from commands import run_here
 from marks import slow
 from planted_problems import Counted, optimise, vector
@@ -50,6 +51,18 @@ def test_they_are_asked_for_first(problem, optimiser):
     assert np.array_equal(asked[:STARTS], start_masks(problem, "magnitude", STARTS)) and len(asked) == 60
 
 
+@pytest.mark.parametrize(
+    ("optimiser", "options", "most"),
+    [
+        (Bayes, {"warmup": 3}, STARTS),
+        (Evolution, {"population": 3}, 3),
+    ],
+)
+def test_none_is_dropped_where_few_random_masks_are_asked_for(problem, optimiser, options, most):
+    optimise(optimiser(problem, seed=0, start="magnitude", batch_size=2, **options), problem)
+    assert np.array_equal(problem.evaluator.masks[:most], start_masks(problem, "magnitude", most))
+
+
 def test_a_local_search_climbs_from_them(problem):
     agent = LocalSearch(problem, seed=0, start="magnitude")
     optimise(agent, problem)
@@ -76,6 +89,19 @@ def test_a_policy_keeps_more_often_what_they_keep(problem):
     with pytest.raises(ads_gym.BudgetExhausted):
         agent.learn(10**6)
     assert np.array_equal(problem.evaluator.masks[: len(masks)], masks)
+
+
+def test_a_policy_is_loaded_without_the_file_that_it_began_at(problem, tmp_path):
+    start = tmp_path / "start.json"
+    start.write_text(problem.architecture(Magnitude(problem).ask(5)[4]).to_json())
+    agent = Recurrent(vector(problem), seed=0, start=str(start))
+    agent.save(tmp_path / "policy")
+    start.unlink()
+    loaded = Recurrent.load(tmp_path / "policy", vector(problem))
+    assert loaded.config == agent.config and loaded.config.start == str(start)
+    assert torch.equal(loaded.policy.logits, agent.policy.logits)
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "policy.json").read_text()
 
 
 def test_logits_without_masks_are_as_they_were():
