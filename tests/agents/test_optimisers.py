@@ -1,4 +1,4 @@
-"""What all optimisers of ours do: random, density, bernoulli, local, evolution, bayes, and the example's."""
+"""What all optimisers of ours do: random, density, bernoulli, local, evolution, bayes, tpe, nsga2."""
 
 import subprocess
 import sys
@@ -13,13 +13,15 @@ from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
 from ads_gym.agents.evolution import Evolution
 from ads_gym.agents.local_search import LocalSearch
+from ads_gym.agents.nsga2 import NSGA2
 from ads_gym.agents.random_search import RandomSearch
 from ads_gym.agents.registry import Kind, find_agent
+from ads_gym.agents.tpe import TPE
 from ads_gym.errors import InvalidValue
 from ads_gym.problem import make_problem
 
-OPTIMISERS = [RandomSearch, Density, Bernoulli, LocalSearch, Evolution, Bayes]
-NAMES = ["random", "density", "bernoulli", "local", "evolution", "bayes"]
+OPTIMISERS = [RandomSearch, Density, Bernoulli, LocalSearch, Evolution, Bayes, TPE, NSGA2]
+NAMES = ["random", "density", "bernoulli", "local", "evolution", "bayes", "tpe", "nsga2"]
 
 
 def test_they_are_registered():
@@ -64,7 +66,8 @@ def test_where_all_masks_are_known_the_search_ends(optimiser):
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "better"), [(Bernoulli, 0.75), (LocalSearch, 0.9), (Evolution, 0.85), (Bayes, 0.95)]
+    ("optimiser", "better"),
+    [(Bernoulli, 0.75), (LocalSearch, 0.9), (Evolution, 0.85), (Bayes, 0.95), (TPE, 0.85), (NSGA2, 0.75)],
 )
 def test_it_is_better_than_random(optimiser, better):
     best = {}
@@ -110,6 +113,11 @@ def test_no_whole_mask_is_right_where_decisions_are_given_at_random(optimiser):
         (Bayes, {"warmup": 0}),
         (Bayes, {"starts": True}),
         (Bayes, {"kappa": -1}),
+        (TPE, {"candidates": 0}),
+        (TPE, {"multivariate": 1}),
+        (NSGA2, {"population": 1}),
+        (NSGA2, {"crossover": 1.5}),
+        (NSGA2, {"flips": 0}),
     ],
 )
 def test_options_out_of_range_are_refused(optimiser, options):

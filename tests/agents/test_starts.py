@@ -15,15 +15,17 @@ from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
 from ads_gym.agents.evolution import Evolution
 from ads_gym.agents.local_search import LocalSearch
+from ads_gym.agents.nsga2 import NSGA2
 from ads_gym.agents.rankings import Magnitude
 from ads_gym.agents.recurrent.agent import Recurrent
 from ads_gym.agents.starts import RANKINGS, STARTS, start_logits, start_masks
+from ads_gym.agents.tpe import TPE
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue, UnknownName
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.problem import make_problem
 
-OPTIMISERS = [LocalSearch, Bayes, Evolution]
+OPTIMISERS = [LocalSearch, Bayes, Evolution, TPE, NSGA2]
 
 
 @pytest.fixture
@@ -55,7 +57,9 @@ def test_they_are_asked_for_first(problem, optimiser):
     ("optimiser", "options", "most"),
     [
         (Bayes, {"warmup": 3}, STARTS),
+        (TPE, {"warmup": 3}, STARTS),
         (Evolution, {"population": 3}, 3),
+        (NSGA2, {"population": 3}, 3),
     ],
 )
 def test_none_is_dropped_where_few_random_masks_are_asked_for(problem, optimiser, options, most):
