@@ -95,7 +95,8 @@ class TPE(Optimiser):
     def _propose(self) -> BoolArray:
         """Return a mask bool [E] that fits, new unless all near it are known."""
         trial = self._study.ask(self._space)
-        proposed = np.array([trial.params[name] for name in self._space], np.bool_)
+        bits = trial.params
+        proposed = np.array([bits[name] for name in self._space], np.bool_)
         mask = self._new(self.problem.project(proposed, self.rng))
         key = mask.tobytes()
         if not np.array_equal(mask, proposed) or self._is_old(key):
