@@ -34,7 +34,7 @@ class Evolution(Optimiser):
         crossover: share of the children that have two parents, each bit from either.
         flips: of each child's bits, on average.
         start: what it begins with, before random masks: "residual", "magnitude", "saliency", "gates", or the path of an
-            architecture; see `ads_gym.agents.starts`.
+            architecture; see `ads_gym.agents.starts`. Of a ranking, as many masks as the population has place for.
 
     Raises:
         InvalidValue: an option out of range.
@@ -60,7 +60,7 @@ class Evolution(Optimiser):
         self._tournament, self._crossover = tournament, crossover
         self._flip = min(1.0, flips / problem.topology.size)
         self._alive: deque[tuple[float, BoolArray]] = deque(maxlen=population)
-        self._given = start_masks(problem, start, STARTS, seed)
+        self._given = start_masks(problem, start, min(STARTS, population), seed)
         self._newborn = population  # masks that are still to be given or drawn
         self._asked: set[bytes] = set()
 

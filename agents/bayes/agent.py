@@ -34,7 +34,7 @@ class Bayes(Optimiser):
         starts: of the best masks, from which the bound is climbed; as many perturbations of them are starts too.
         kick: flips in a perturbation.
         start: what it begins with, before random masks: "residual", "magnitude", "saliency", "gates", or the path of an
-            architecture; see `ads_gym.agents.starts`.
+            architecture; see `ads_gym.agents.starts`. All of its masks are asked for, however short the warm-up is.
 
     Raises:
         InvalidValue: an option out of range.
@@ -58,7 +58,8 @@ class Bayes(Optimiser):
         super().__init__(problem, seed=seed)
         self.batch_size = batch_size
         self._given = start_masks(problem, start, STARTS)
-        self._warmup, self._kappa, self._starts = warmup, kappa, starts
+        self._warmup = max(warmup, len(self._given))
+        self._kappa, self._starts = kappa, starts
         self._kick = min(kick, problem.topology.size)
         self._known: dict[bytes, float] = {}  # objectives, the latest last
         self._best: list[tuple[float, BoolArray]] = []

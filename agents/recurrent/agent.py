@@ -161,6 +161,8 @@ class Recurrent:
     def load(cls, path: str | Path, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> Self:
         """Return the agent that `save` wrote: it predicts the same, and `learn` trains it further with a new optimizer.
 
+        Its option `start` is kept, for information, and not read again: what it began with is in the weights.
+
         Args:
             path: as given to `save`.
             env: with the skip connections that the policy was trained on.
@@ -171,7 +173,8 @@ class Recurrent:
         """
         stored, weights = read_policy(path, Rollout(env).problem.topology)
         with files.naming(str(path), "policy"):
-            agent = cls(env, seed=stored.seed, **stored.options)
+            agent = cls(env, seed=stored.seed, **{**stored.options, "start": None})
+            agent.config = cls.Config(**stored.options)
             load_weights(agent.policy, weights, files.resolve(path))
         return agent
 

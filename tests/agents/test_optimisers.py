@@ -1,10 +1,11 @@
-"""What all optimisers of ours do: random, density, bernoulli, local, evolution, bayes, and the example's."""
+"""What all optimisers of ours do: random, density, bernoulli, local, evolution, bayes, tpe, nsga2."""
 
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from marks import slow
 from planted_problems import history, optimise, planted, problem_of
 
 from ads_gym.agents.base import Optimiser
@@ -13,13 +14,15 @@ from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
 from ads_gym.agents.evolution import Evolution
 from ads_gym.agents.local_search import LocalSearch
+from ads_gym.agents.nsga2 import NSGA2
 from ads_gym.agents.random_search import RandomSearch
 from ads_gym.agents.registry import Kind, find_agent
+from ads_gym.agents.tpe import TPE
 from ads_gym.errors import InvalidValue
 from ads_gym.problem import make_problem
 
-OPTIMISERS = [RandomSearch, Density, Bernoulli, LocalSearch, Evolution, Bayes]
-NAMES = ["random", "density", "bernoulli", "local", "evolution", "bayes"]
+OPTIMISERS = [RandomSearch, Density, Bernoulli, LocalSearch, Evolution, Bayes, TPE, NSGA2]
+NAMES = ["random", "density", "bernoulli", "local", "evolution", "bayes", "tpe", "nsga2"]
 
 
 def test_they_are_registered():
@@ -32,7 +35,7 @@ def test_they_are_registered():
 def test_it_asks_for_at_most_n_masks_that_fit(optimiser, n):
     problem, _ = problem_of(planted(6, 6, 6), max_macs=0.5, cost_weight=0.1)
     made = optimiser(problem, seed=0)
-    for _ in range(12):
+    for _ in range(12 if n < 40 else 3):
         masks = made.ask(n)
         assert masks.dtype == np.bool_ and masks.shape[1:] == (45,) and 1 <= len(masks) <= n
         made.tell(masks, problem.score(masks))  # which raises above the limit
@@ -64,7 +67,8 @@ def test_where_all_masks_are_known_the_search_ends(optimiser):
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "better"), [(Bernoulli, 0.75), (LocalSearch, 0.9), (Evolution, 0.85), (Bayes, 0.95)]
+    ("optimiser", "better"),
+    [(Bernoulli, 0.75), (LocalSearch, 0.9), (Evolution, 0.85), (Bayes, 0.95), slow(TPE, 0.85), (NSGA2, 0.75)],
 )
 def test_it_is_better_than_random(optimiser, better):
     best = {}
@@ -110,6 +114,11 @@ def test_no_whole_mask_is_right_where_decisions_are_given_at_random(optimiser):
         (Bayes, {"warmup": 0}),
         (Bayes, {"starts": True}),
         (Bayes, {"kappa": -1}),
+        (TPE, {"candidates": 0}),
+        (TPE, {"multivariate": 1}),
+        (NSGA2, {"population": 1}),
+        (NSGA2, {"crossover": 1.5}),
+        (NSGA2, {"flips": 0}),
     ],
 )
 def test_options_out_of_range_are_refused(optimiser, options):

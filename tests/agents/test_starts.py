@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from commands import run_here
 from marks import slow
 from planted_problems import Counted, optimise, vector
@@ -14,15 +15,17 @@ from ads_gym.agents.bernoulli import Bernoulli
 from ads_gym.agents.density import Density
 from ads_gym.agents.evolution import Evolution
 from ads_gym.agents.local_search import LocalSearch
+from ads_gym.agents.nsga2 import NSGA2
 from ads_gym.agents.rankings import Magnitude
 from ads_gym.agents.recurrent.agent import Recurrent
 from ads_gym.agents.starts import RANKINGS, STARTS, start_logits, start_masks
+from ads_gym.agents.tpe import TPE
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.errors import InvalidValue, UnknownName
 from ads_gym.evaluators.planted import PlantedEvaluator
 from ads_gym.problem import make_problem
 
-OPTIMISERS = [LocalSearch, Bayes, Evolution]
+OPTIMISERS = [LocalSearch, Bayes, Evolution, TPE, NSGA2]
 
 
 @pytest.fixture
@@ -48,6 +51,20 @@ def test_they_are_asked_for_first(problem, optimiser):
     optimise(agent, problem)
     asked = np.stack(problem.evaluator.masks)
     assert np.array_equal(asked[:STARTS], start_masks(problem, "magnitude", STARTS)) and len(asked) == 60
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "options", "most"),
+    [
+        (Bayes, {"warmup": 3}, STARTS),
+        (TPE, {"warmup": 3}, STARTS),
+        (Evolution, {"population": 3}, 3),
+        (NSGA2, {"population": 3}, 3),
+    ],
+)
+def test_none_is_dropped_where_few_random_masks_are_asked_for(problem, optimiser, options, most):
+    optimise(optimiser(problem, seed=0, start="magnitude", batch_size=2, **options), problem)
+    assert np.array_equal(problem.evaluator.masks[:most], start_masks(problem, "magnitude", most))
 
 
 def test_a_local_search_climbs_from_them(problem):
@@ -76,6 +93,19 @@ def test_a_policy_keeps_more_often_what_they_keep(problem):
     with pytest.raises(ads_gym.BudgetExhausted):
         agent.learn(10**6)
     assert np.array_equal(problem.evaluator.masks[: len(masks)], masks)
+
+
+def test_a_policy_is_loaded_without_the_file_that_it_began_at(problem, tmp_path):
+    start = tmp_path / "start.json"
+    start.write_text(problem.architecture(Magnitude(problem).ask(5)[4]).to_json())
+    agent = Recurrent(vector(problem), seed=0, start=str(start))
+    agent.save(tmp_path / "policy")
+    start.unlink()
+    loaded = Recurrent.load(tmp_path / "policy", vector(problem))
+    assert loaded.config == agent.config and loaded.config.start == str(start)
+    assert torch.equal(loaded.policy.logits, agent.policy.logits)
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "policy.json").read_text()
 
 
 def test_logits_without_masks_are_as_they_were():

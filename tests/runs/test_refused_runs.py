@@ -90,10 +90,18 @@ def test_long_options_and_fingerprints_are_taken(tmp_path):
     assert search(tmp_path, play, 5, agent_options=options, evaluator=evaluator).evaluations == 5
 
 
-def test_a_missing_package_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
-    with pytest.raises(MissingPackage, match="pip install sb3-contrib"):
-        search(tmp_path, "sb3:maskable")
+@pytest.mark.parametrize(
+    ("agent", "module", "package"),
+    [
+        ("sb3:maskable", "sb3_contrib", "sb3-contrib"),
+        ("tpe", "optuna", "optuna"),
+        ("nsga2", "pymoo.algorithms.moo.nsga2", "pymoo"),
+    ],
+)
+def test_a_missing_package_leaves_nothing_behind(tmp_path, monkeypatch, agent, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingPackage, match=f"pip install {package}$"):
+        search(tmp_path, agent)
     assert list(tmp_path.iterdir()) == []
 
 
