@@ -92,11 +92,11 @@ class NSGA2(Optimiser):
     def _next(self) -> list[BoolArray]:
         """Let the fittest of parents and children live on, and return the masks of the next generation."""
         if self._told:
-            masks, minimised = zip(*self._told, strict=True)
-            self._algorithm.tell(infills=self._individuals.new(X=np.stack(masks), F=np.array(minimised)))
+            told, minimised = zip(*self._told, strict=True)
+            self._algorithm.tell(infills=self._individuals.new(X=np.stack(told), F=np.array(minimised)))
             self._told = []
         children = self._algorithm.ask()
-        masks = [] if children is None else list(children.get("X"))
+        masks: list[BoolArray] = [] if children is None else list(children.get("X"))
         self._new_only.add(masks)
         return masks
 

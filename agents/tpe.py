@@ -36,8 +36,7 @@ class TPE(Optimiser):
         batch_size: masks of a batch.
         warmup: random masks before the first proposal.
         candidates: masks that are drawn for each proposal.
-        multivariate: fit densities of whole masks; False: of each connection by itself, whose better bit is then among
-            the candidates nearly always, so that proposals repeat themselves.
+        multivariate: fit densities of whole masks; False: of each connection by itself.
         start: what it begins with, before random masks: "residual", "magnitude", "saliency", "gates", or the path of an
             architecture; see `ads_gym.agents.starts`. All of its masks are asked for, however short the warm-up is.
 

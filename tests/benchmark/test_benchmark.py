@@ -31,7 +31,7 @@ from ads_gym.evaluators.table import every_mask
 from ads_gym.problem import make_problem
 
 PLAN = Plan(("planted-20", "digits-table"), ("local", "magnitude"), 0, 2, 30)
-STARTING = ["bayes", "bernoulli", "density", "evolution", "local", "recurrent"]  # where the plan says
+STARTING = ["bayes", "bernoulli", "density", "evolution", "local", "nsga2", "recurrent", "tpe"]  # where the plan says
 AGENT = """
 import time
 import numpy as np
