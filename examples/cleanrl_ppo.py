@@ -26,7 +26,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--task", default="planted-45", help="name of a task: ads-gym tasks")
     parser.add_argument("--max-macs", type=float, help="limit on relative MACs")
-    parser.add_argument("--timesteps", type=int, default=46_080, help="decisions in all")
+    parser.add_argument("--timesteps", type=int, default=92_160, help="decisions in all")
     parser.add_argument("--num-envs", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=5e-3)
