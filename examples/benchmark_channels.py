@@ -1,6 +1,6 @@
 """What to drop behind bottlenecks: channels by several rules, or skip connections, all repaired alike.
 
-    cd examples && python benchmark_channels.py FOLDERS [--limits 0.8 0.65 0.5 0.35] [--test]
+    cd examples && python benchmark_channels.py FOLDERS [--limits 0.8 0.65 0.5 0.35] [--choices channels ...] [--test]
 
 FOLDERS are tasks of networks with bottlenecks (`ads-gym train-supernet --bottleneck`), of several seeds. At each limit
 on relative MACs: `channels`, as `sparsify` chooses them; `within`, those within bottlenecks alone; the same number of
@@ -25,11 +25,18 @@ from ads_gym.nets.residual import elimination_order
 from ads_gym.topology import Topology
 
 
+CHOICES = ["channels", "within", "magnitude", "random", "connections"]
+
+
 class WithFewer(Maker):
     """Networks whose layers have fewer channels."""
 
     def choices(self, limit: float) -> Iterator[Choice]:
-        """See `Maker`."""
+        """See `Maker`; only those that were asked for."""
+        return (each for each in self.all_choices(limit) if each[0] in self.args.choices)
+
+    def all_choices(self, limit: float) -> Iterator[Choice]:
+        """Every network within a limit on relative MACs."""
         config, most = self.task.config, int(limit * self.dense_macs)
         all_kept, cost = Topology(config.blocks).dense(), CostTable(config)
         made = order_channels(self.supernet, self.images)
@@ -59,4 +66,6 @@ def uniform(config: DenseNetConfig, macs: int) -> DenseNetConfig:
 
 
 if __name__ == "__main__":
-    compare(WithFewer, parser(__doc__, "fashion-mnist-bc", [0.8, 0.65, 0.5, 0.35]).parse_args(), "channels")
+    arguments = parser(__doc__, "fashion-mnist-bc", [0.8, 0.65, 0.5, 0.35])
+    arguments.add_argument("--choices", nargs="+", choices=CHOICES, default=CHOICES)
+    compare(WithFewer, arguments.parse_args(), "channels")

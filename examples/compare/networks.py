@@ -125,7 +125,7 @@ def compare(
     Returns:
         The results, which are stored.
     """
-    in_rows = ("tasks", "seeds", "limits", "searches", "distilled", "test")
+    in_rows = ("tasks", "seeds", "limits", "choices", "searches", "distilled", "test")
     if len({task.folder.name for task in args.tasks}) < len(args.tasks):
         sys.exit("folders of tasks need names of their own: rows bear them.")
     kept = {key: value for key, value in vars(args).items() if key not in in_rows}
