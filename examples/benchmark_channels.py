@@ -24,7 +24,6 @@ from ads_gym.nets.cost import CostTable, dense_cost, kept_within
 from ads_gym.nets.residual import elimination_order
 from ads_gym.topology import Topology
 
-
 CHOICES = ["channels", "within", "magnitude", "random", "connections"]
 
 
