@@ -188,6 +188,30 @@ class Nothing:
         pass
 
 
+class HalfAnOptimiser:
+    """Asks, and hears nothing."""
+
+    def __init__(self, problem, *, seed=0):
+        pass
+
+    def ask(self, n):
+        raise NotImplementedError
+
+
+def idle(env, seed):
+    """Plays nothing."""
+    env.reset()
+
+
+class Remembering(Mutants):
+    """Begins otherwise where it has been before."""
+
+    def __init__(self, problem, *, seed=0):
+        here = Path("remembered")
+        super().__init__(problem, seed=seed + here.exists())
+        here.touch()
+
+
 neither = 5
 
 

@@ -41,6 +41,7 @@ from ads_gym.runs.remote import Terms
 
 LAST = "ended", "raised"  # messages after which there is none
 LONGEST_WAIT = 3600.0  # seconds; some systems wait no longer than 24 days
+KEPT = "What it has evaluated is kept"
 TO_END = 2.0  # seconds that a process has to end after its last message
 
 Answer = Callable[[Mapping[str, Any]], Any]
@@ -76,7 +77,7 @@ def play_in_child(job: Job, recorder: Recorder, folder: RunFolder, time_limit: f
         AgentFailed: it raised, or its process died.
         AdsGymError: raised here or there, as without a time limit.
     """
-    name, kept = job.agent.name, f"What it has evaluated is kept in {folder.path}, and the same call goes on from there"
+    name, kept = job.agent.name, f"{KEPT} in {folder.path}, and the same call goes on from there"
     terms = _packed(job)
     here, there = multiprocessing.get_context("spawn").Pipe()
     with here, there:
@@ -205,6 +206,9 @@ def _packed(job: Job) -> bytes:
         return pickle.dumps(Terms(agent, job.options, job.decision, job.seed, *of_network, *of_process))
 
     try:
+        typed = not hasattr(sys.modules["__main__"], "__file__")  # into an interpreter
+        if typed and getattr(job.agent.make, "__module__", None) == "__main__":
+            raise pickle.PicklingError("it is in no file")
         return packed(job.agent)
     except Exception as error:  # whatever pickling raises
         with suppress(AdsGymError):
@@ -219,7 +223,8 @@ def _packed(job: Job) -> bytes:
 def _died(code: int | None, has_begun: bool) -> str:
     """How a process ended that did not say so."""
     if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name} (exit code {code}): did it need too much memory?"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"was ended by {names.get(-code, 'a signal')} (exit code {code}): did it need too much memory?"
     if has_begun:
         return f"ended with exit code {code} and without a word"
     return (

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import strangers
 import pytest
+import strangers
 from commands import read_manifest, read_rows, run_here
 from searches import timeless
 
