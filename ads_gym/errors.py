@@ -72,6 +72,14 @@ class BudgetExhausted(AdsGymError):
     """The run has spent its evaluations or its episodes. `search` catches it; an agent need not."""
 
 
+class TimeLimit(AdsGymError, TimeoutError):
+    """An agent's process that took longer than its time limit, and was ended."""
+
+
+class AgentFailed(AdsGymError, RuntimeError):
+    """An agent that failed in a process of its own; the message has its traceback, or how the process ended."""
+
+
 class ResetNeeded(AdsGymError, error.ResetNeeded):
     """A step before the first reset, or after the end of an episode."""
 

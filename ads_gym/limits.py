@@ -38,6 +38,7 @@ MAX_SEEDS = 1_000  # networks of one retraining
 MAX_EVALUATIONS = 10**9
 MAX_ENVIRONMENTS = 2**16  # of one vector environment
 MAX_COST_WEIGHT = 100.0
+MAX_SECONDS = 10**8  # of a time limit: three years
 
 MAX_BATCH_TIMED = 4_096  # images whose latency is measured at once
 
@@ -74,6 +75,11 @@ def allow_large(allowed: bool = True) -> Iterator[None]:
         _large.reset(token)
 
 
+def is_large_allowed() -> bool:
+    """Whether this is in a block of `allow_large`."""
+    return _large.get()
+
+
 def check_memory(what: str, needed: int, limit: int = MAX_MEMORY) -> None:
     """Check, before anything is allocated, that `what` needs no more memory than is meant.
 
@@ -85,7 +91,7 @@ def check_memory(what: str, needed: int, limit: int = MAX_MEMORY) -> None:
     Raises:
         InvalidValue: it needs more, outside `allow_large`.
     """
-    if needed > limit and not _large.get():
+    if needed > limit and not is_large_allowed():
         raise InvalidValue(
             f"{what} would need {_size(needed)} of memory, and {_size(limit)} are allowed: make it smaller, or allow "
             "it by --allow-large (in Python: with ads_gym.allow_large():)."

@@ -36,6 +36,7 @@ Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_TEXT, pattern=r"
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=limits.MAX_SEED)]
+Seconds = Annotated[float, Field(gt=0, le=limits.MAX_SECONDS)]  # of a time limit
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Pixels = Annotated[int, Field(ge=1, le=limits.MAX_PIXELS)]  # of one side of an image
 Masks = Annotated[int, Field(ge=1, le=limits.MAX_MASKS)]  # how many at once

@@ -256,6 +256,7 @@ CALLS = {  # each makes a function and its good arguments; functions that read f
         agent_options={},
         evaluator=None,
         weights="inherited",
+        time_limit=None,
         progress=False,
     ),
     "make_problem": lambda: call(

@@ -8,6 +8,7 @@ from io import TextIOWrapper
 
 from ads_gym.cli.app import PROGRAM_OPTIONS, app, one_line
 from ads_gym.cli.benchmark import benchmark
+from ads_gym.cli.check_agent import check_agent
 from ads_gym.cli.export import export
 from ads_gym.cli.latency import latency
 from ads_gym.cli.report import report
@@ -33,6 +34,7 @@ app.command()(throughput)
 app.command()(tasks)
 app.command()(agents)
 app.command("train-supernet")(train_supernet)
+app.command("check-agent")(check_agent)
 app.command()(benchmark)
 app.command()(validate)
 app.command()(tabulate)

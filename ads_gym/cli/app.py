@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ads_gym import __version__, files
-from ads_gym.errors import AdsGymError
+from ads_gym.errors import AdsGymError, AgentFailed
 from ads_gym.limits import allow_large
 
 PROGRAM_OPTIONS = ("--debug", "--allow-large")
@@ -23,8 +23,10 @@ class Program(TyperGroup):
         try:
             with allow_large(ctx.params["allow_large"]):
                 return super().invoke(ctx)
+        except AgentFailed as error:
+            self._tell(error, error, ctx.params["debug"], has_lines=True)
         except AdsGymError as error:
-            self._tell(error, str(error), ctx.params["debug"])
+            self._tell(error, error, ctx.params["debug"])
         except BrokenPipeError:  # whoever read the output has gone: typer ends quietly
             raise
         except OSError as error:  # that no file is named for: most often one that is imported, and no free file handle
@@ -34,11 +36,12 @@ class Program(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
     @staticmethod
-    def _tell(error: Exception, message: str, debug: bool) -> NoReturn:
+    def _tell(error: Exception, message: object, debug: bool, has_lines: bool = False) -> NoReturn:
         if debug:
             traceback.print_exception(error)
         else:
-            print(f"Error: {one_line(message)}", file=sys.stderr)
+            told = "\n".join(map(harmless, str(message).splitlines())) if has_lines else one_line(message)
+            print(f"Error: {told}", file=sys.stderr)
         raise typer.Exit(2) from error
 
 
@@ -52,7 +55,11 @@ app = typer.Typer(
 
 def one_line(message: object) -> str:
     """A message without line breaks, and without characters that would steer the terminal: names may hold them."""
-    text = " ".join(str(message).split())
+    return harmless(" ".join(str(message).split()))
+
+
+def harmless(text: str) -> str:
+    """A line without characters that would steer the terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 

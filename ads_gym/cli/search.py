@@ -43,6 +43,10 @@ def search(  # noqa: PLR0913 - an option each
     run: Annotated[Path | None, typer.Option(help="The run folder; default: runs/TASK-AGENT-sSEED-DIGEST.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Play a run again; the old folder is renamed.")] = False,
     store: Annotated[Path | None, typer.Option(help="A file of evaluations, shared by several runs.")] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds that the agent may take, in a process of its own; then the same command goes on."),
+    ] = None,
 ) -> None:
     """Let an agent search for the best sparse network, and print what it found.
 
@@ -71,6 +75,7 @@ def search(  # noqa: PLR0913 - an option each
         run=run,
         restart=restart,
         store=store,
+        time_limit=time_limit,
         agent_options=parse_options(agent_option or []) | ({} if start is None else {"start": start}),
     )
     print_result(result)

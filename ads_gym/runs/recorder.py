@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -202,26 +202,33 @@ class Recorder(EvaluatorWrapper):
                 )
 
 
+class Budget(Protocol):
+    """What ends a run: a recorder, or what stands for one in a process of the agent's own."""
+
+    def check(self) -> None:
+        """Do nothing while the run goes on; raise `BudgetExhausted` when it is over."""
+
+
 class BudgetedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """An environment that is over when its run is: then every step and every reset raises `BudgetExhausted`.
 
     Args:
-        env: whose evaluator is `recorder`.
-        recorder: of the run.
+        env: whose evaluator ends the budget.
+        budget: of the run.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], recorder: Recorder) -> None:
+    def __init__(self, env: gym.Env[Any, Any], budget: Budget) -> None:
         super().__init__(env)
-        self._recorder = recorder
+        self._budget = budget
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment."""
-        self._recorder.check()
+        self._budget.check()
         return self.env.step(action)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment."""
-        self._recorder.check()
+        self._budget.check()
         return self.env.reset(seed=seed, options=options)
 
 
@@ -229,22 +236,22 @@ class BudgetedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
     """The same for a vector environment; its other attributes (`problem`, `call`, ...) are those of the one inside.
 
     Args:
-        env: whose evaluator is `recorder`.
-        recorder: of the run.
+        env: whose evaluator ends the budget.
+        budget: of the run.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], recorder: Recorder) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], budget: Budget) -> None:
         super().__init__(env)
-        self._recorder = recorder
+        self._budget = budget
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step the environments."""
-        self._recorder.check()
+        self._budget.check()
         return self.env.step(actions)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environments."""
-        self._recorder.check()
+        self._budget.check()
         return self.env.reset(seed=seed, options=options)
 
     def __getattr__(self, name: str) -> Any:

@@ -11,7 +11,8 @@ from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.store import EvaluationStore
 from ads_gym.objective import Reward
 from ads_gym.problem import Problem, make_problem
-from ads_gym.records import Number, Seed, checked
+from ads_gym.records import Number, Seconds, Seed, checked
+from ads_gym.runs.child import check_agent
 from ads_gym.runs.comparison import compare
 from ads_gym.runs.folder import RunFolder, default_folder, now
 from ads_gym.runs.identity import Identity, identify
@@ -47,6 +48,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
     agent_options: Mapping[str, Any] | None = None,
     evaluator: Any = None,
     weights: str | None = None,
+    time_limit: Seconds | None = None,
     progress: bool = True,
 ) -> SearchResult:
     """Let an agent search until it has spent a budget of evaluations, and keep the best network that it saw.
@@ -79,16 +81,22 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         weights: with which the task's evaluator scores networks while the agent searches: "repaired" (in closed form)
             or "inherited", a few times as fast; None: repaired, unless another evaluator is given. The network that is
             written is repaired in any case.
+        time_limit: wall seconds that the agent may take, evaluations among them, in a process of its own that gets no
+            evaluator, no task and no store (`ads_gym.runs.child`); then it is ended, and the same call goes on. None:
+            no limit, and no other process. What is recorded is the same.
         progress: whether to show progress on stderr.
 
     Raises:
         AdsGymError: bad arguments; a run folder of another run, damaged, held by another process, or on a full disk.
+        TimeLimit, AgentFailed: the agent took longer than its time limit, or failed in its own process.
     """
     options = agent_options or {}
     player = find_agent(agent)
     player.check_options(options)
     if decision is not None and player.kind is Kind.OPTIMISER:
         raise InvalidValue(f"agent {player.name} is an optimiser and chooses whole masks: leave decision out.")
+    if time_limit is not None:
+        check_agent(player, options)
     problem = make_problem(
         task,
         scope=scope,
@@ -113,7 +121,7 @@ def search(  # noqa: PLR0913 - its keywords are its user interface
         if (stored := stored_result(folder, identity, problem, evaluations, seed)) is not None:
             return stored
         with open_run(folder, job, identity, evaluations) as opened:
-            play(opened, progress)
+            play(opened, progress, time_limit)
             return close_run(opened)
     except BaseException:
         if aside is not None:
