@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ads_gym.agents.recurrent_ppo.agent import RecurrentPPO
 
-ENVS, STEPS = 32, 64  # environments, and steps of each in a rollout
+ENVS, STEPS = 128, 32  # environments, and steps of each in a rollout
 SCALE = 20  # of rewards: a delivery pays 1
 HIDDEN = 64
 COMMON = {"n_steps": STEPS, "n_epochs": 8, "gamma": 0.95, "gae_lambda": 0.95}
