@@ -21,6 +21,10 @@ SMALL = {
     ),
     "benchmark_digits.py": (["1"], "digits-choice.md"),
     "benchmark_large.py": (["--images", "8", "--size", "65", "--device", "cpu"], "large-densenet121-cpu.md"),
+    "benchmark_memory.py": (
+        ["--name", "small", "--steps", "4096", "--seeds", "0", "--choose", "1", "--tries", "1"],
+        "memory-small.png",
+    ),
     "benchmark_ranking.py": (["digits", "--masks", "3", "--epochs", "1", "--orders", "1"], "ranking-digits.md"),
     "benchmark_repair.py": (
         ["digits", "--name", "digits", "--masks", "1", "--few", "1", "--images", "64", "70", "--steps", "2", "--test"],

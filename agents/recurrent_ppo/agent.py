@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ads_gym import files
 from ads_gym.agents.base import Epochs, NotNegative
-from ads_gym.agents.recurrent_ppo.environments import Environments
+from ads_gym.agents.recurrent_ppo.environments import Environments, legal
 from ads_gym.agents.recurrent_ppo.network import ActorCritic, State, draw
 from ads_gym.agents.recurrent_ppo.rollout import Played, Rollout, advantages
 from ads_gym.errors import InvalidValue, shown, unknown_name
@@ -98,7 +98,8 @@ class RecurrentPPO:
         while self.num_timesteps < last:
             played, state = self._rollout.play(self._n_steps)
             self.num_timesteps += int(played.counts.sum())
-            self._update(played, state)
+            if played.counts.any():  # not where every step only resets
+                self._update(played, state)
         return self
 
     def predict(
@@ -116,13 +117,13 @@ class RecurrentPPO:
             state: returned by the last call; None at the beginning.
             episode_start: bool [n], where an episode begins; None: nowhere, unless `state` is None.
             deterministic: return the most probable action instead of drawing one.
-            action_masks: bool [A] or [n, A]; None: all are legal.
+            action_masks: bool [A] or [n, A], or numbers that are 0 where it is not legal; None: all are legal.
 
         Returns:
             The actions, and the state for the next call.
 
         Raises:
-            InvalidValue: observations of another environment.
+            InvalidValue: observations or masks of another environment.
         """
         flat, is_single = self._envs.flat_for_prediction(observation)
         count = len(flat)
@@ -132,7 +133,7 @@ class RecurrentPPO:
             hidden = torch.from_numpy(np.asarray(state[0])), torch.from_numpy(np.asarray(state[1]))
             starts = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_)
         every = np.ones((count, sum(self.policy.choices)), np.bool_)
-        masks = every if action_masks is None else np.asarray(action_masks, np.bool_).reshape(every.shape)
+        masks = every if action_masks is None else legal(action_masks, self.policy.choices, count)
         with torch.no_grad():
             features, hidden = self.policy.features(
                 torch.from_numpy(flat).unsqueeze(0), torch.from_numpy(starts.reshape(1, count)), hidden

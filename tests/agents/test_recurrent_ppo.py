@@ -4,10 +4,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from marks import slow
 from planted_problems import learn, planted, problem_of, vector
+from recalls import MODES, SMALL, Recall, recalls
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import ads_gym
@@ -15,49 +15,6 @@ from ads_gym.agents.recurrent_ppo.agent import RecurrentPPO
 from ads_gym.agents.recurrent_ppo.rollout import advantages
 from ads_gym.agents.registry import find_agent
 from ads_gym.errors import DamagedFile, InvalidValue, NotFound, UnknownName
-
-MODES = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP]
-SMALL = {"hidden_size": 16, "n_steps": 32}
-
-
-class Recall(gym.Env):
-    """Shows a number in its first observation, then nothing; the action of the last step should be that number.
-
-    Two of the four actions are legal at each step, the right one at the end among them; another one is an error.
-    """
-
-    def __init__(self, length=4, parts=None, cut=None):
-        self.observation_space = spaces.Box(0, 1, (5,), np.float32)
-        self.action_space = spaces.Discrete(4) if parts is None else spaces.MultiDiscrete([4] * parts)
-        self.length, self.cut = length, cut
-
-    def action_masks(self):
-        legal = np.zeros(4, np.bool_)
-        legal[[self.number, (self.number + 1 + self.steps % 3) % 4]] = True
-        count = 1 if isinstance(self.action_space, spaces.Discrete) else len(self.action_space.nvec)
-        return np.tile(legal, count)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.number, self.steps = int(self.np_random.integers(4)), 0
-        return self._see(), {}
-
-    def step(self, action):
-        chosen = np.atleast_1d(action)
-        assert all(self.action_masks()[index * 4 + each] for index, each in enumerate(chosen)), "not legal"
-        self.steps += 1
-        over = self.steps == self.length
-        reward = float(np.mean(chosen == self.number)) if over else 0.0
-        return self._see(), reward, over, not over and self.steps == self.cut, {}
-
-    def _see(self):
-        seen = np.zeros(5, np.float32)
-        seen[self.number if self.steps == 0 else 4] = 1
-        return seen
-
-
-def recalls(count=8, mode=AutoresetMode.SAME_STEP, kind=SyncVectorEnv, **keywords):
-    return kind([lambda: Recall(**keywords)] * count, autoreset_mode=mode)
 
 
 def score(agent, env, episodes=200, **keywords):
