@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ads_gym.agents.registry import LoadedAgent, find_agent, parse_options
+from ads_gym.agents.base import Needs
+from ads_gym.agents.registry import LoadedAgent, agent_names, find_agent, parse_options
 
 
 @dataclass(frozen=True)
@@ -12,6 +13,11 @@ class Entrant:
 
     agent: LoadedAgent
     options: dict[str, Any]
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it is no registered agent: it plays in a process of its own, unless it needs the trained network."""
+        return self.agent.name not in agent_names() and self.agent.needs is not Needs.NETWORK
 
 
 def find_entrant(text: str) -> Entrant:

@@ -78,7 +78,7 @@ def page(results: Results, picture: bytes) -> str:
         .get_template("benchmark.html")
         .render(
             settings=settings(results),
-            sections=[_section(part, results.plan.evaluations) for part in by_task(results)],
+            sections=[_section(part, results) for part in by_task(results)],
             picture=base64.b64encode(picture).decode(),
             definition=results.definition,
             results=results,
@@ -90,11 +90,11 @@ def page(results: Results, picture: bytes) -> str:
     )
 
 
-def _section(part: OfTask, evaluations: int) -> Section:
+def _section(part: OfTask, results: Results) -> Section:
     if part.not_ranked:
         return Section(part.task, None, None, part.not_ranked, ())
     pairs = pair_table(part) if len(part.agents) > 1 else None
-    return Section(part.task, score_table(part, evaluations), pairs, "", _bars(part))
+    return Section(part.task, score_table(part, results), pairs, "", _bars(part))
 
 
 def _bars(part: OfTask) -> tuple[Bar, ...]:

@@ -58,6 +58,7 @@ def play(job: Job) -> Played | Missing:
             run=job.folder,
             store=place.store,
             agent_options=entrant.options | ({"start": plan.start} if starts(plan, entrant) else {}),
+            time_limit=plan.time_limit if entrant.is_stranger else None,
             progress=False,
         )
         manifest = RunFolder(job.folder).read()

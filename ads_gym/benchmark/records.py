@@ -25,6 +25,7 @@ class Plan:
     cost_weight: Name = "even"  # or a number
     max_macs: Number | None = None
     start: Name | None = None  # of agents that have such an option
+    time_limit: Annotated[float, Field(gt=0, le=1e9)] = 3600.0  # wall seconds for a run of "module:name"
 
 
 @record
@@ -61,6 +62,15 @@ class Played:
 
 
 @record
+class Entry:
+    """An agent that played."""
+
+    agent: Name  # of the plan
+    reads: Name  # "nothing", "features" or "network", besides masks and scores
+    is_apart: bool  # whether it played in a process of its own, which saw the game through a pipe
+
+
+@record
 class Missing:
     """A run that there is not."""
 
@@ -87,6 +97,7 @@ class Results:
     """A benchmark that was played to its end."""
 
     plan: Plan
+    entries: Annotated[tuple[Entry, ...], Field(max_length=100)]
     supernets: Annotated[tuple[Supernet, ...], Field(max_length=10_000), AfterValidator(_distinct)]
     played: Annotated[tuple[Played, ...], Field(max_length=1_000_000)]
     missing: Annotated[tuple[Missing, ...], Field(max_length=1_000_000)]

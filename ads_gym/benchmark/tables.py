@@ -39,7 +39,7 @@ def markdown(results: Results) -> str:
         if part.not_ranked:
             lines.append(part.not_ranked)
         else:
-            lines += score_table(part, results.plan.evaluations).markdown()
+            lines += score_table(part, results).markdown()
             lines += ["", *pair_table(part).markdown()] if len(part.agents) > 1 else []
     return "\n".join(lines) + "\n"
 
@@ -56,25 +56,25 @@ def settings(results: Results) -> str:
     )
 
 
-def score_table(part: OfTask, evaluations: int) -> Table:
+def score_table(part: OfTask, results: Results) -> Table:
     """Scores, arrivals and seconds of the agents on a task."""
-    shown = budgets(evaluations)
+    shown, reads = budgets(results.plan.evaluations), {each.agent: each.reads for each in results.entries}
     scored = [f"score after {n}" for n in shown]
-    heads = ("agent", *scored, "1 % left after", "charged", "hypervolume", "agent, s", "in all, s")
+    heads = ("agent", "reads", *scored, "1 % left after", "charged", "hypervolume", "agent, s", "in all, s")
     seconds = np.array([each.evaluation_seconds for each in part.supernets])[:, None]
     rows = []
     for agent, runs in part.agents.items():
         own, count = _of(runs, "agent_seconds"), _of(runs, "evaluations") + _of(runs, "charged")
         rows.append(
             (
-                *(agent, *(interval_text(part.scores(agent, n)) for n in shown)),
+                *(agent, reads.get(agent, "?"), *(interval_text(part.scores(agent, n)) for n in shown)),
                 *(_arrival(part.arrivals(agent)), f"{_of(runs, 'charged').mean():.0f}"),
                 f"{_of(runs, 'hypervolume').mean():.4f}",
                 *(f"{own.mean():.3g}", f"{(own + count * seconds).mean():.3g}"),
             )
         )
     for agent, why in part.missing.items():
-        rows.append((agent, " ".join(why.split())[:200], *("",) * (len(heads) - 2)))
+        rows.append((agent, reads.get(agent, "?"), " ".join(why.split())[:200], *("",) * (len(heads) - 3)))
     return Table(heads, tuple(rows), _legend(part))
 
 
@@ -102,9 +102,10 @@ def _legend(part: OfTask) -> str:
         of = f"{count} supernets, with intervals of {percent} over supernets and seeds"
     return (
         f"Score: interquartile mean of (best objective - mean of random masks) / ({known} - that mean), of {of}. "
-        "1 % left after: what was spent when 1 % of that way was left, the median of the runs, and how many of them "
-        "came so far. Charged: evaluations of the budget that went into features and gradients. Hypervolume: of all "
-        "that a run evaluated, relative cost against reward. Seconds of CPU: of the agent alone, and with evaluations."
+        "Reads: what of the trained network an agent sees besides scores. 1 % left after: what was spent when 1 % of "
+        "that way was left, the median of the runs, and how many of them came so far. Charged: evaluations of the "
+        "budget that went into features and gradients. Hypervolume: of all that a run evaluated, relative cost against "
+        "reward. Seconds of CPU: of the agent alone, and with evaluations."
     )
 
 

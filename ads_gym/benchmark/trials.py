@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ads_gym.agents.registry import Needs
+from ads_gym.agents.base import Needs
 from ads_gym.benchmark.entrants import Entrant, find_entrant
 from ads_gym.envs.episode import Decision
 from ads_gym.errors import AdsGymError, AgentFailed, TimeLimit

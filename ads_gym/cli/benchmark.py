@@ -10,7 +10,7 @@ from ads_gym.cli.options import DataRootOption, DeviceOption
 
 OF_PLAN = {
     *("tasks", "agents", "supernets", "seeds", "evaluations"),
-    *("start", "weights", "reward", "cost_weight", "max_macs"),
+    *("start", "weights", "reward", "cost_weight", "max_macs", "time_limit"),
 }
 
 
@@ -29,6 +29,7 @@ def benchmark(  # noqa: PLR0913 - an option each
     reward: Annotated[str, typer.Option(help="accuracy, soft, loss, or module:name.")] = "soft",
     cost_weight: Annotated[str, typer.Option(help="A number, or even.")] = "even",
     max_macs: Annotated[float | None, typer.Option(help="Limit on MACs / dense MACs.")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds for a run of module:name.")] = 3600.0,
     plan: Annotated[Path | None, typer.Option(help="A file that says all of the above: plan.json of another.")] = None,
     workers: Annotated[int, typer.Option(help="Processes, of one thread each.")] = 1,
     device: DeviceOption = "cpu",
@@ -54,7 +55,7 @@ def benchmark(  # noqa: PLR0913 - an option each
         planned = Plan(
             tuple(filter(None, tasks.split(","))),
             tuple(filter(None, agents.split(","))),
-            *(supernets, seeds, evaluations, weights, reward, cost_weight, max_macs, start),
+            *(supernets, seeds, evaluations, weights, reward, cost_weight, max_macs, start, time_limit),
         )
     results = play(planned, out, workers=workers, device=device, data_root=data_root)
     print(markdown(results))

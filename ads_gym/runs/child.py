@@ -241,4 +241,4 @@ def _error(name: str, last: Mapping[str, Any], kept: str) -> AdsGymError:
         if last["traceback"]:
             error.add_note(f"In the process of agent {name}:\n{last['traceback'].rstrip()}")
         return error
-    return AgentFailed(f"agent {name} failed:\n{last['traceback'].rstrip()}\n{kept}.")
+    return AgentFailed(f"agent {name} failed. {kept}. Its traceback:\n{last['traceback'].rstrip()}")

@@ -116,7 +116,7 @@ def test_what_is_charged_counts(made, tmp_path):
 def test_tables(made, tmp_path):
     _, results = made
     text = markdown(results)
-    assert "| magnitude | n/a |" in text and "the exact optimum" in text and "Too little to tell" in text
+    assert "| magnitude | features | n/a |" in text and "the exact optimum" in text and "Too little to tell" in text
     paths = write(results, tmp_path)
     with paths[2].open() as file:
         assert len(list(csv.DictReader(file))) == len(results.played)
@@ -244,9 +244,11 @@ def test_an_agents_own_mistake_leaves_the_others(tmp_path, monkeypatch, capsys):
     options = ("--tasks", "planted-20", "--supernets", 0, "--seeds", 1, "--evaluations", 10, "--out", "out")
     agents = "random,mistaken:broken,mistaken:leaves,mistaken:dies"
     done = run_here(capsys, "benchmark", *options, "--agents", agents, "--workers", 2)
-    assert done.code == 1 and "| mistaken:broken | failed: RuntimeError: an agent's own mistake xxx" in done.out
-    assert "| mistaken:leaves | failed: SystemExit: bye |" in done.out
-    assert "| mistaken:dies | failed: its process died" in done.out
+    assert (
+        done.code == 1 and "| mistaken:broken | nothing | failed: RuntimeError: an agent's own mistake xxx" in done.out
+    )
+    assert "| mistaken:leaves | nothing | failed: SystemExit: bye |" in done.out
+    assert "| mistaken:dies | nothing | failed: the process of agent mistaken:dies ended with exit code 3" in done.out
     assert "| random | " in done.out and str(tmp_path / "out/results.md") in done.out
 
 

@@ -22,7 +22,7 @@ from ads_gym.agents.recurrent_ppo.agent import RecurrentPPO
 from ads_gym.agents.registry import parse_options
 from ads_gym.architecture import Architecture, DenseNetConfig
 from ads_gym.benchmark.page import page
-from ads_gym.benchmark.records import PLAN, RESULTS, Missing, Plan, Played, Results, Supernet
+from ads_gym.benchmark.records import PLAN, RESULTS, Entry, Missing, Plan, Played, Results, Supernet
 from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.tables import csv_of, markdown
 from ads_gym.data import idx
@@ -106,7 +106,18 @@ def make(place):
     )
     absent = (Missing("planted-20", "other", None, "why"), Missing("planted-20", "third", 0, "a traceback"))
     RESULTS.write(
-        place / "results.json", Results(plan, (supernet,), played, absent, DEFINITION, {"torch": "2"}, "a", "b")
+        place / "results.json",
+        Results(
+            plan,
+            (Entry("random", "nothing", False),),
+            (supernet,),
+            played,
+            absent,
+            DEFINITION,
+            {"torch": "2"},
+            "a",
+            "b",
+        ),
     )
     (place / "options").write_text('{"starts": 3, "text": "x", "list": [1, 2.5, null]}')
 

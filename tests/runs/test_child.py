@@ -95,7 +95,7 @@ def test_an_agent_that_raises_is_told_with_its_own_traceback():
     with pytest.raises(AgentFailed) as raised:
         search("run", strangers.raising)
     told = str(raised.value)
-    assert "agent strangers:raising failed:\nTraceback" in told and "KeyError: 4\n" in told
+    assert "Its traceback:\nTraceback" in told and told.endswith("KeyError: 4")
     assert "in raising" in told and "return {}[number]" in told
     assert "driving.py" not in told and "in_child.py" not in told
     assert "kept in" in told and len(read_rows(Path("run"))) == 5 and Path("run/best.json").exists()
