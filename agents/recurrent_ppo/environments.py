@@ -82,8 +82,8 @@ class Environments:
     @property
     def episode_length(self) -> int | None:
         """Steps of an episode, where all have as many: in the environment of this package."""
-        env: Any = self.env.unwrapped
-        env = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
+        vector = self.env.unwrapped
+        env = vector.envs[0].unwrapped if isinstance(vector, SyncVectorEnv) else vector
         rules = getattr(getattr(env, "template", env), "rules", None)
         return len(rules.groups) if isinstance(rules, Rules) else None
 
