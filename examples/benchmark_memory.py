@@ -27,14 +27,14 @@ from compare.taxi import ABLATIONS, AGENTS, MAKERS, WITHOUT_MASKS, Log, evaluate
 SETTINGS = [{"learning_rate": rate, "ent_coef": entropy} for rate, entropy in product((0.001, 0.003), (0.01, 0.05))]
 
 
-def play(agent: str, setting: int, seed: int, steps: int) -> Row:
+def play(agent: str, setting: int, seed: int, steps: int, episodes: int) -> Row:
     """Train and evaluate an agent."""
     log: Log = []
     began, made = time.perf_counter(), MAKERS[agent](log, seed, SETTINGS[setting])
     made.learn(steps)
     row = parts(log[:steps]) | {"seconds": time.perf_counter() - began}
     for name, deterministic in (("drawn", False), ("probable", True)):
-        row[name] = evaluate(made, agent not in WITHOUT_MASKS, deterministic)
+        row[name] = evaluate(made, agent not in WITHOUT_MASKS, deterministic, episodes)
     return row
 
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--choose", type=int, nargs="+", default=[100, 101])
+    parser.add_argument("--episodes", type=int, default=100, help="of a trained agent")
     parser.add_argument("--tries", type=int, default=len(SETTINGS), help="how many of the settings")
     args = parser.parse_args()
     if set(args.seeds) & set(args.choose):
@@ -54,7 +55,7 @@ def main() -> None:
     def add(stage: str, agent: str, setting: int, seed: int) -> None:
         key = {"stage": stage, "agent": agent, "setting": setting, "seed": seed}
         if not results.has(**key):
-            results.write(key | play(agent, setting, seed, args.steps))
+            results.write(key | play(agent, setting, seed, args.steps, args.episodes))
 
     for seed, setting, agent in product(args.choose, range(args.tries), AGENTS):
         add("choose", agent, setting, seed)

@@ -22,7 +22,7 @@ SMALL = {
     "benchmark_digits.py": (["1"], "digits-choice.md"),
     "benchmark_large.py": (["--images", "8", "--size", "65", "--device", "cpu"], "large-densenet121-cpu.md"),
     "benchmark_memory.py": (
-        ["--name", "small", "--steps", "4096", "--seeds", "0", "--choose", "1", "--tries", "1"],
+        ["--name", "small", "--steps", "64", "--episodes", "2", "--seeds", "0", "--choose", "1", "--tries", "1"],
         "memory-small.png",
     ),
     "benchmark_ranking.py": (["digits", "--masks", "3", "--epochs", "1", "--orders", "1"], "ranking-digits.md"),

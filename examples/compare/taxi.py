@@ -15,7 +15,6 @@ ENVS, STEPS = 128, 32  # environments, and steps of each in a rollout
 SCALE = 20  # of rewards: a delivery pays 1
 HIDDEN = 64
 COMMON = {"n_steps": STEPS, "n_epochs": 8, "gamma": 0.95, "gae_lambda": 0.95}
-EPISODES = 100  # of a trained agent
 UNKNOWN = 4  # in place of a passenger's location and of a destination
 
 Log = list[tuple[bool, float]]  # a step: whether its action was legal; the episode's return where it ended, else NaN
@@ -98,17 +97,17 @@ AGENTS, ABLATIONS = list(MAKERS)[:3], list(MAKERS)[3:]
 WITHOUT_MASKS = ("RecurrentPPO", "recurrent-ppo, no masks")
 
 
-def evaluate(agent: Any, is_masked: bool, deterministic: bool) -> float:
-    """Mean return of `EPISODES` episodes, the same for all agents, with actions drawn or the most probable ones."""
+def evaluate(agent: Any, is_masked: bool, deterministic: bool, episodes: int) -> float:
+    """Mean return of so many episodes, the same for all agents, with actions drawn or the most probable ones."""
     log: Log = []
-    envs = [SeenOnce(log) for _ in range(EPISODES)]
+    envs = [SeenOnce(log) for _ in range(episodes)]
     observations = np.stack([env.reset(seed=10_000 + number)[0] for number, env in enumerate(envs)])
-    state, starts, over = None, np.ones(EPISODES, np.bool_), np.zeros(EPISODES, np.bool_)
+    state, starts, over = None, np.ones(episodes, np.bool_), np.zeros(episodes, np.bool_)
     while not over.all():
         masks = {"action_masks": np.stack([env.legal() for env in envs])} if is_masked else {}
         actions, state = agent.predict(observations, state, starts, deterministic, **masks)
         for index in np.flatnonzero(~over):
             observations[index], _, terminated, truncated, _ = envs[index].step(int(actions[index]))
             over[index] = terminated or truncated
-        starts = np.zeros(EPISODES, np.bool_)
+        starts = np.zeros(episodes, np.bool_)
     return float(np.nanmean([total for _, total in log]))
