@@ -81,17 +81,18 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     | 2E+4       | budget left: `max_macs` (1 where there is none) - relative MACs so far               | 0 to 1      |
     | 2E+5       | cost weight                                                                          | -100 to 100 |
 
-    `observation="features"`: Box float32 of shape (E, 15), a row for each skip connection, in the topology's order. It
+    `observation="features"`: Box float32 of shape (E, 16), a row for each skip connection, in the topology's order. It
     means the same for every network, so a policy that reads rows can play on networks of any shape. Its columns:
 
-    | column | meaning                                                                                  | range       |
-    |--------|------------------------------------------------------------------------------------------|-------------|
-    | 0 .. 6 | rank among the E (0 least, 1 most) in each feature, in the order of `Feature`: its own   | 0 to 1      |
-    |        | cost, position, distance, magnitude, saliency in the dense and in half networks,         |             |
-    |        | residual                                                                                 |             |
-    | 7      | 1 kept, -1 dropped, 0 undecided                                                          | -1, 0, 1    |
-    | 8      | 1 where the next action decides it                                                       | 0, 1        |
-    | 9 .. 14| the last six numbers of "flat", the same in every row                                    | as there    |
+    | column  | meaning                                                                                 | range       |
+    |---------|-----------------------------------------------------------------------------------------|-------------|
+    | 0 .. 6  | rank among the E (0 least, 1 most) in each feature, in the order of `Feature`: cost,    | 0 to 1      |
+    |         | position, distance, magnitude, saliency in the dense and in half networks, residual     |             |
+    | 7       | relative cost of the connection                                                         | 0 to 1      |
+    | 8       | 1 kept, -1 dropped, 0 undecided                                                         | -1, 0, 1    |
+    | 9       | 1 where the next action decides it                                                      | 0, 1        |
+    | 10 .. 15| as the last six of "flat", the same in every row; but 14 is the room that is left:      | as there    |
+    |         | the relative cost that may still be kept (with no limit: 1 - relative cost so far)      |             |
 
     The features are of the trained network (`ads_gym.nets.features`), which takes gradients and least squares on the
     calibration images: once, at the first reset. A task without a trained network has none.

@@ -17,11 +17,12 @@ from ads_gym.envs.vector_episodes import Episodes, StepResults
 from ads_gym.nets.features import Feature, ranks
 from ads_gym.topology import IntArray
 
-Rows = NDArray[np.float32]  # [n, E, F + 8]
+Rows = NDArray[np.float32]  # [n, E, F + 9]
+ROOM = FLAT_EXTRAS - 2  # place of the room that is left among the numbers that all rows share
 
 
 class FeaturesObserver:
-    """float32[E, F + 8]: ranks of features, then what the flat observation says of each connection and of all.
+    """float32[E, F + 9]: ranks of features, cost, then what the flat observation says of each connection and of all.
 
     Args:
         rules: of the episodes.
@@ -30,10 +31,12 @@ class FeaturesObserver:
 
     def __init__(self, rules: Rules, features: Callable[[], NDArray[np.float64]]) -> None:
         self._flat, self._features = FlatObserver(rules), features
-        shape, flat = (rules.topology.size, len(Feature)), self._flat.space
-        low = _rows(np.zeros(shape, np.float32), flat.low[None])[0]
-        high = _rows(np.ones(shape, np.float32), flat.high[None])[0]
-        self.space = spaces.Box(low, high, dtype=np.float32)
+        self._shape = rules.topology.size, len(Feature)
+        self._costs = rules.cost.relative_costs.astype(np.float32)
+        self._scale = np.float32(rules.cost.dense_macs / rules.skip_macs)
+        flat = self._flat.space
+        low, high = (self.rows(edge[None], np.full(self._shape, end)) for end, edge in enumerate((flat.low, flat.high)))
+        self.space = spaces.Box(low[0], high[0], dtype=np.float32)
 
     @cached_property
     def ranks(self) -> NDArray[np.float32]:
@@ -42,7 +45,21 @@ class FeaturesObserver:
 
     def __call__(self, episode: Episode, cost_weight: float) -> NDArray[np.float32]:
         """Return the rows of an episode."""
-        return _rows(self.ranks, self._flat(episode, cost_weight)[None])[0]
+        return self.rows(self._flat(episode, cost_weight)[None], self.ranks)[0]
+
+    def rows(self, flat: NDArray[np.float32], known: NDArray[Any]) -> Rows:
+        """Return flat observations [n, 2E + 6] and ranks [E, F] as rows; what is said of all is repeated in each."""
+        size, count = self._shape[0], len(flat)
+        numbers = flat[:, 2 * size :].copy()
+        numbers[:, ROOM] = np.clip(numbers[:, ROOM] * self._scale, 0, 1)
+        parts = (
+            np.broadcast_to(known, (count, *self._shape)),
+            np.broadcast_to(self._costs[:, None], (count, size, 1)),
+            flat[:, :size, None],
+            flat[:, size : 2 * size, None],
+            np.broadcast_to(numbers[:, None], (count, size, FLAT_EXTRAS)),
+        )
+        return np.concatenate(parts, axis=2, dtype=np.float32)
 
     def display(self, count: int) -> "FeaturesDisplay":
         """Return a display for `count` episodes."""
@@ -50,7 +67,7 @@ class FeaturesObserver:
 
 
 class FeaturesDisplay:
-    """float32[n, E, F + 8].
+    """float32[n, E, F + 9].
 
     Args:
         observer: knows the ranks.
@@ -70,17 +87,4 @@ class FeaturesDisplay:
 
     def __call__(self, episodes: Episodes, cost_weight: float) -> Rows:
         """Return the rows of all episodes."""
-        return _rows(self._observer.ranks, self._flat(episodes, cost_weight))
-
-
-def _rows(known: NDArray[np.float32], flat: NDArray[Any]) -> Rows:
-    """Ranks [E, F] and flat observations [n, 2E + 6] as rows; the six numbers are repeated in each."""
-    size, count = len(known), len(flat)
-    shape = (count, size, FLAT_EXTRAS)
-    parts = (
-        np.broadcast_to(known, (count, *known.shape)),
-        flat[:, :size, None],
-        flat[:, size : 2 * size, None],
-        np.broadcast_to(flat[:, None, 2 * size :], shape),
-    )
-    return np.concatenate(parts, axis=2, dtype=np.float32)
+        return self._observer.rows(self._flat(episodes, cost_weight), self._observer.ranks)

@@ -1,6 +1,7 @@
 """Make the supernets of a pool: draw up their images, train them, score all their architectures."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ads_gym.data.datasets import load_named
 from ads_gym.data.spec import DataSpec
 from ads_gym.errors import InvalidValue
+from ads_gym.evaluators.base import Weights
 from ads_gym.files import exists, resolve, write_file
 from ads_gym.nets.recipe import Recipe
 from ads_gym.pools.definition import LEAST_IMAGES, WRITERS, Member
@@ -20,7 +22,11 @@ MOST_VALID, MOST_CALIBRATION = 200, 250  # images
 
 
 def make_member(
-    member: Member, folder: Path | str, progress: TabulationProgress | None = None, device: str = "auto"
+    member: Member,
+    folder: Path | str,
+    weights: Sequence[Weights] = tuple(Weights),
+    progress: TabulationProgress | None = None,
+    device: str = "auto",
 ) -> SupernetTask:
     """Make a supernet of a pool with its table; one that is there is returned as it is, a killed call goes on.
 
@@ -29,6 +35,7 @@ def make_member(
     Args:
         member: which.
         folder: of the pool; the task is the folder of its name in it.
+        weights: with which all its architectures are scored.
         progress: of the table, see `tabulate`.
         device: on which it is trained and scored.
 
@@ -46,7 +53,7 @@ def make_member(
     recipe = Recipe(epochs=member.epochs, batch_size=64, learning_rate=0.1, shift=1, seed=member.seed)
     settings = SupernetSettings(spec, member.config, recipe)
     task = train_supernet(settings, home / member.name, member.name, device=device)
-    return tabulate(task, progress, device)
+    return tabulate(task, progress, device, weights)
 
 
 def read_member(member: Member, folder: Path | str) -> SupernetTask:
@@ -54,13 +61,11 @@ def read_member(member: Member, folder: Path | str) -> SupernetTask:
 
     Raises:
         NotFound: it was not.
-        InvalidValue: it has no table yet, or is of another definition.
+        InvalidValue: it is of another definition.
     """
     task = SupernetTask.find(resolve(folder) / member.name)
-    if task.table is None or task.config != member.config:
-        raise InvalidValue(
-            f"the supernet in {task.folder} has no table yet, or is another than the pool says: make it again."
-        )
+    if task.config != member.config:
+        raise InvalidValue(f"the supernet in {task.folder} is another than the pool says: make it anew elsewhere.")
     return task
 
 

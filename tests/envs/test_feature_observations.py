@@ -28,13 +28,16 @@ def test_rows_are_ranks_and_the_flat_observation(decision):
     env, flat = DenseNetSparsifyEnv(**settings), DenseNetSparsifyEnv(**settings | {"observation": "flat"})
     size, rng = env.topology.size, np.random.default_rng(0)
     known = make_problem("digits-table").features()
-    assert env.observation_space.shape == (size, F + 8)
+    assert env.observation_space.shape == (size, F + 9)
     observation, vector, over = env.reset()[0], flat.reset()[0], False
     while True:
         assert env.observation_space.contains(observation)
-        np.testing.assert_array_equal(observation[:, F], vector[:size])
-        np.testing.assert_array_equal(observation[:, F + 1], vector[size : 2 * size])
-        np.testing.assert_array_equal(observation[:, F + 2 :], np.tile(vector[2 * size :], (size, 1)))
+        room = vector[-2] * env.cost.dense_macs / (env.cost.dense_macs - env.cost.least_macs)
+        numbers = [*vector[2 * size : -2], room, vector[-1]]
+        np.testing.assert_allclose(observation[:, F], env.cost.relative_costs, rtol=1e-6)
+        np.testing.assert_array_equal(observation[:, F + 1], vector[:size])
+        np.testing.assert_array_equal(observation[:, F + 2], vector[size : 2 * size])
+        np.testing.assert_allclose(observation[:, F + 3 :], np.tile(numbers, (size, 1)), atol=1e-6)
         for column in range(F):
             order = np.argsort(observation[:, column], kind="stable")
             assert (np.diff(known[order, column]) >= 0).all()
