@@ -3,8 +3,10 @@
 Shapes as in `rows`; here n episodes of one group.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,6 +17,8 @@ from ads_gym.agents.base import Floats
 from ads_gym.agents.pretrained.rows import Inputs, Rows, known_ranks, make_rows
 from ads_gym.errors import InvalidValue
 from ads_gym.evaluators.base import Weights
+from ads_gym.pools.definition import Pool, Role
+from ads_gym.pools.making import read_member
 from ads_gym.problem import make_problem
 from ads_gym.tasks.supernet import SupernetTask
 from ads_gym.topology import BoolArray
@@ -51,6 +55,30 @@ class Game:
         problem = make_problem(task, weights=weights)
         rewards = task.tabulated[weights]["soft_accuracy"].astype(np.float64)
         return cls(task.name, known_ranks(problem.features(), inputs, seed), problem.cost.relative_costs, rewards)
+
+    @classmethod
+    def of_pool(
+        cls,
+        pool: Pool,
+        folder: Path,
+        role: Role,
+        weights: Sequence[Weights],
+        inputs: Inputs = Inputs.ALL,
+        seed: int = 0,
+    ) -> list[Self]:
+        """The games of the supernets of a role, one for each kind of weights.
+
+        Args:
+            pool: the definition.
+            folder: where its supernets were made.
+            role: which of them.
+            weights, inputs, seed: see `of`.
+
+        Raises:
+            NotFound, InvalidValue: a supernet that was not made, or has no table of such weights.
+        """
+        tasks = [read_member(member, folder) for member in pool.of(role)]
+        return [cls.of(task, each, inputs, seed) for task in tasks for each in weights]
 
     @property
     def even(self) -> float:
