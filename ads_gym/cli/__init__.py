@@ -17,6 +17,7 @@ from ads_gym.cli.show import agents, show, tasks
 from ads_gym.cli.sparsify import sparsify
 from ads_gym.cli.tabulate import tabulate
 from ads_gym.cli.throughput import throughput
+from ads_gym.cli.train_policy import train_policy
 from ads_gym.cli.train_supernet import train_supernet
 
 __all__ = ["app", "main"]
@@ -34,6 +35,7 @@ app.command()(agents)
 app.command("train-supernet")(train_supernet)
 app.command()(benchmark)
 app.command()(tabulate)
+app.command("train-policy")(train_policy)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -33,37 +33,26 @@ def train_policy(  # noqa: PLR0913 - an option each
     goes on. Search with it: ads-gym search --agent pretrained
     --agent-option policy=OUT
     """
-    import numpy as np
-
-    from ads_gym.agents.pretrained.groups import Game
-    from ads_gym.agents.pretrained.saving import PretrainedRecord, write_pretrained
-    from ads_gym.agents.pretrained.training import TrainingSettings, train
-    from ads_gym.agents.pretrained.validation import COUNTS, scores
+    from ads_gym.agents.pretrained.on_pool import mean_scores, train_on_pool
+    from ads_gym.agents.pretrained.saving import write_pretrained
+    from ads_gym.agents.pretrained.training import TrainingSettings
+    from ads_gym.agents.pretrained.validation import COUNTS
     from ads_gym.evaluators.base import Weights
-    from ads_gym.files import digest, resolve
-    from ads_gym.limits import MAX_JSON_BYTES
-    from ads_gym.pools.definition import POOL, Role
+    from ads_gym.files import resolve
+    from ads_gym.pools.definition import POOL
     from ads_gym.runs.step_lines import StepLines
 
     settings = TrainingSettings(kind=kind, inputs=inputs, updates=updates, seed=seed)  # type: ignore[arg-type]
-    wanted = tuple(map(Weights, filter(None, weights.split(","))))
-    definition, place = POOL.read(resolve(pool)), resolve(folder)
-    _make(definition, place, wanted, device)
-    games = Game.of_pool(definition, place, Role.TRAINING, wanted, settings.inputs)
+    wanted = tuple(Weights(each) for each in weights.split(","))
+    _make(POOL.read(resolve(pool)), resolve(folder), wanted, device)
     with StepLines(True).long("training the policy", "updates") as step:
-        network = train(games, settings, step.update)
-    names = tuple(member.name for member in definition.of(Role.TRAINING))
-    written = PretrainedRecord(settings, tuple(wanted), names, digest(resolve(pool), "pool", MAX_JSON_BYTES))
-    write_pretrained(out, written, network)
+        trained = train_on_pool(pool, folder, wanted, settings, step.update)
+    write_pretrained(out, *trained)
     print(f"policy  {resolve(out)}")
     for each in wanted:
-        found = [
-            scores(network, game) for game in Game.of_pool(definition, place, Role.VALIDATION, [each], settings.inputs)
-        ]
-        told = ", ".join(
-            f"{score:.3f} after {count}" for score, count in zip(np.mean(found, axis=0), COUNTS, strict=True)
-        )
-        print(f"score on {len(found)} validation supernets, {each}: {told}")
+        found = zip(mean_scores(trained, pool, folder, each), COUNTS, strict=True)
+        told = ", ".join(f"{score:.3f} after {count}" for score, count in found)
+        print(f"score   {told} (validation supernets, {each} weights)")
 
 
 def _make(pool: "Pool", folder: Path, weights: "tuple[Weights, ...]", device: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 from typing import Self
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -36,13 +37,13 @@ class Game:
     rewards: Floats  # [2^E], soft accuracy; a mask's row is the binary number whose lowest bit is its first
 
     @classmethod
-    def of(cls, task: SupernetTask, weights: Weights, inputs: Inputs = Inputs.ALL, seed: int = 0) -> Self:
+    def of(cls, task: SupernetTask, weights: Weights, inputs: Inputs = Inputs.ALL) -> Self:
         """The game of a task.
 
         Args:
             task: with a table.
             weights: with which architectures were scored.
-            inputs, seed: see `known_ranks`.
+            inputs: what the policy reads.
 
         Raises:
             InvalidValue: no table of such weights.
@@ -53,8 +54,9 @@ class Game:
                 "ads-gym tabulate."
             )
         problem = make_problem(task, weights=weights)
+        found = known_ranks(problem.features(), inputs, crc32(task.name.encode()))
         rewards = task.tabulated[weights]["soft_accuracy"].astype(np.float64)
-        return cls(task.name, known_ranks(problem.features(), inputs, seed), problem.cost.relative_costs, rewards)
+        return cls(task.name, found, problem.cost.relative_costs, rewards)
 
     @classmethod
     def of_pool(
@@ -64,7 +66,6 @@ class Game:
         role: Role,
         weights: Sequence[Weights],
         inputs: Inputs = Inputs.ALL,
-        seed: int = 0,
     ) -> list[Self]:
         """The games of the supernets of a role, one for each kind of weights.
 
@@ -72,13 +73,13 @@ class Game:
             pool: the definition.
             folder: where its supernets were made.
             role: which of them.
-            weights, inputs, seed: see `of`.
+            weights, inputs: see `of`.
 
         Raises:
             NotFound, InvalidValue: a supernet that was not made, or has no table of such weights.
         """
         tasks = [read_member(member, folder) for member in pool.of(role)]
-        return [cls.of(task, each, inputs, seed) for task in tasks for each in weights]
+        return [cls.of(task, each, inputs) for task in tasks for each in weights]
 
     @property
     def even(self) -> float:

@@ -24,6 +24,7 @@ from ads_gym.records import Seed, Share, record
 
 UNLIMITED = 1 / 3  # of the groups have no limit
 ROOM = 0.1, 0.8  # relative cost that may be kept, least and most, where there is one
+RATES = {Kind.RECURRENT: 0.003, Kind.FEEDFORWARD: 0.003, Kind.LINEAR: 0.02}  # learning rates
 LAST_RATE = 0.05  # of the learning rate, at the end
 SCALE = 0.1  # of the policy gradient beside the entropy bonus
 Progress = Callable[[int, int], None]  # updates done, of how many
@@ -40,7 +41,7 @@ class TrainingSettings:
     groups: Annotated[int, Field(ge=1, le=4096)] = 16  # in an update
     episodes: AtLeastTwo = 32  # in a group
     best_of: AtLeastTwo = 8  # masks, of which the best counts in half of the groups
-    learning_rate: Positive = 0.003  # of Adam, at first; it falls to a twentieth
+    learning_rate: Positive | None = None  # of Adam, at first; it falls to a twentieth. None: see `RATES`
     weight_decay: NotNegative = 1e-4
     entropy: NotNegative = 0.05  # weight of the entropy of a decision (nats), at first
     last_entropy: NotNegative = 0.03  # at the end, where the best of several counts; elsewhere 0
@@ -66,13 +67,14 @@ def train(games: Sequence[Game], settings: TrainingSettings, progress: Progress 
             f"{len(games)} supernets, groups of {settings.episodes}, best_of {settings.best_of}."
         )
     network = NETWORKS[settings.kind](settings.seed)
-    adam = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    rate = settings.learning_rate or RATES[settings.kind]
+    adam = torch.optim.AdamW(network.parameters(), rate, weight_decay=settings.weight_decay)
     rng = np.random.default_rng(settings.seed)
     generator = torch.Generator("cpu").manual_seed(settings.seed)
     for update in range(settings.updates):
         progressed = update / settings.updates
         for parameters in adam.param_groups:
-            parameters["lr"] = settings.learning_rate * (1 - (1 - LAST_RATE) * progressed)
+            parameters["lr"] = rate * (1 - (1 - LAST_RATE) * progressed)
         groups = [_draw(games, settings, rng) for _ in range(settings.groups)]
         loss = _loss(network, groups, settings, progressed, generator)
         adam.zero_grad()

@@ -30,17 +30,32 @@ def scores(network: PolicyNetwork, game: Game, seed: int = 0, counts: Sequence[i
         seed: of its draws and of the random masks.
         counts: ascending.
     """
-    masks, found = every_mask(len(game.costs)), []
+    found = []
     for room in ROOMS:
-        fitting = masks[masks @ game.costs <= room + TINY]
-        rng = np.random.default_rng(seed)
-        random = np.stack([random_mask(game.costs, room, rng) for _ in range(RANDOM_MASKS)])
-        mean = game.objectives(random, game.even).mean()
-        best = game.objectives(fitting, game.even).max()
         asked = Sampler(network, game.rows(room, game.even), seed).ask(max(counts))
-        so_far = np.maximum.accumulate(game.objectives(asked, game.even))
-        found.append([(so_far[min(count, len(so_far)) - 1] - mean) / (best - mean) for count in counts])
+        found.append(score(game.objectives(asked, game.even), *ends(game, room, seed), counts))
     return np.mean(found, axis=0)
+
+
+def score(objectives: Floats, mean: float, best: float, counts: Sequence[int] = COUNTS) -> Floats:
+    """Return the scores [len(counts)] of the best of the first objectives [n]; where n is less, of all.
+
+    Args:
+        objectives: of masks, in their order.
+        mean: of random masks.
+        best: there is.
+        counts: masks.
+    """
+    so_far = np.maximum.accumulate(objectives)
+    return np.array([(so_far[min(count, len(so_far)) - 1] - mean) / (best - mean) for count in counts])
+
+
+def ends(game: Game, room: float, seed: int = 0) -> tuple[float, float]:
+    """Return the mean objective of random masks that fit a room, and the best objective of all that do."""
+    masks, rng = every_mask(len(game.costs)), np.random.default_rng(seed)
+    random = np.stack([random_mask(game.costs, room, rng) for _ in range(RANDOM_MASKS)])
+    fitting = masks[masks @ game.costs <= room + TINY]
+    return float(game.objectives(random, game.even).mean()), float(game.objectives(fitting, game.even).max())
 
 
 def random_mask(costs: Floats, room: float, rng: np.random.Generator) -> BoolArray:
