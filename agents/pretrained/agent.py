@@ -11,7 +11,7 @@ from pydantic import InstanceOf
 from ads_gym.agents.base import Floats, Needs, Optimiser, objectives_of
 from ads_gym.agents.pretrained.groups import MIN_STD
 from ads_gym.agents.pretrained.network import PolicyNetwork, states
-from ads_gym.agents.pretrained.rows import read_observation, rows_of
+from ads_gym.agents.pretrained.rows import Rows, read_observation, rows_of
 from ads_gym.agents.pretrained.sampling import Sampler
 from ads_gym.agents.pretrained.saving import read_pretrained
 from ads_gym.agents.pretrained.training import SCALE, judge
@@ -111,7 +111,7 @@ class Pretrained(Optimiser):
 
 
 def actions_of(
-    network: PolicyNetwork, rows: Any, decisions: NDArray[np.int8], rng: np.random.Generator, deterministic: bool
+    network: PolicyNetwork, rows: Rows, decisions: NDArray[np.int8], rng: np.random.Generator, deterministic: bool
 ) -> NDArray[np.int64]:
     """Return actions int64 [n] for the first undecided connection of each episode; 0 where there is none.
 

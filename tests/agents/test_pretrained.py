@@ -90,14 +90,20 @@ def test_the_probabilities_of_all_masks_sum_to_one():
     assert chances.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", [Kind.LINEAR, Kind.RECURRENT])
-def test_it_learns_what_holds_on_other_shapes_too(kind):
-    rate = 0.05 if kind is Kind.LINEAR else 0.01
-    settings = TrainingSettings(kind=kind, updates=60, groups=8, learning_rate=rate)
-    network = train([planted_game(size, size) for size in (6, 7, 8, 9)], settings)
-    assert scores(network, planted_game(11, 99), counts=(1, 8))[0] > 0.85
-    again = train([planted_game(size, size) for size in (6, 7, 8, 9)], settings)
-    assert all(torch.equal(one, other) for one, other in zip(network.parameters(), again.parameters(), strict=True))
+@pytest.mark.parametrize(("kind", "updates", "rate"), [(Kind.LINEAR, 120, 0.1), (Kind.RECURRENT, 60, 0.01)])
+def test_it_learns_what_holds_on_other_shapes_too(kind, updates, rate):
+    settings = TrainingSettings(kind=kind, updates=updates, groups=8, learning_rate=rate)
+    network = train([planted_game(6 + seed % 4, seed) for seed in range(12)], settings)
+    found = np.mean([scores(network, planted_game(11, 99 + seed), counts=(1, 8)) for seed in range(3)], axis=0)
+    assert found[0] > 0.5 and found[1] > 0.7
+
+
+def test_training_follows_its_seed():
+    one, again, other = (
+        train([planted_game(6, 0)], TrainingSettings(updates=2, groups=2, episodes=8, seed=seed)) for seed in (0, 0, 1)
+    )
+    weights = [torch.cat([each.flatten() for each in network.parameters()]) for network in (one, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_groups_are_as_large_as_what_is_best_of():
