@@ -14,14 +14,13 @@ from ads_gym.agents.pretrained.network import PolicyNetwork, states
 from ads_gym.agents.pretrained.rows import Rows, read_observation, rows_of
 from ads_gym.agents.pretrained.sampling import Sampler
 from ads_gym.agents.pretrained.saving import read_pretrained
-from ads_gym.agents.pretrained.training import SCALE, judge
+from ads_gym.agents.pretrained.training import RATES, SCALE, judge
 from ads_gym.problem import Problem, Scored
 from ads_gym.records import Masks, Seed, Text, checked
 from ads_gym.topology import UNDECIDED, BoolArray
 
 ELITES = 5  # best masks that are imitated
 STEPS = 4  # of Adam on each batch
-RATE = 0.003  # of Adam
 
 
 class Pretrained(Optimiser):
@@ -52,7 +51,7 @@ class Pretrained(Optimiser):
         written, self.network = read_pretrained(policy)
         self._rows = rows_of(problem, written.settings.inputs, seed)
         self._sampler = Sampler(self.network, self._rows, seed)
-        self._adam = torch.optim.Adam(self.network.parameters(), RATE) if learn else None
+        self._adam = torch.optim.Adam(self.network.parameters(), RATES[self.network.kind]) if learn else None
         self._best: list[tuple[float, BoolArray]] = []
 
     @checked

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ads_gym.errors import DamagedFile, InvalidValue
+from ads_gym.errors import AdsGymError, DamagedFile, InvalidValue
 from ads_gym.pools.definition import POOL, Member, Pool, Role
 from ads_gym.topology import Topology
 
@@ -42,7 +42,7 @@ def test_it_is_read_as_it_was_written():
     ],
 )
 def test_what_is_wrong_is_told(change, says):
-    with pytest.raises(InvalidValue, match=says):
+    with pytest.raises(AdsGymError, match=says):
         Member(**FIELDS | change)
 
 

@@ -10,7 +10,7 @@ from ads_gym.evaluators.base import Weights
 from ads_gym.pools.definition import Member
 from ads_gym.pools.making import make_member, read_member
 
-MEMBER = Member("one", "training", (3, 2), 3, (1, 12), (2, 5, 7, 8, 9), stem_channels=4, epochs=1)
+MEMBER = Member("one", "training", (3, 2), 3, (0, 1, 6, 12), (2, 5, 7, 8, 9), stem_channels=4, epochs=1)
 
 
 def test_a_supernet_is_made_once(tmp_path):
