@@ -8,7 +8,8 @@ digits they are is told by their order alone: see ads_gym/pools/definition.py.) 
 random masks) / (best of all - that mean), a mean over three limits and --seeds seeds, one number a supernet; intervals
 of differences (95 %) are by bootstrap over supernets. The rule for what ships was fixed before: the recurrent policy if
 it is ahead of the linear one and of the position prior, with an interval above 0, after 8 and after 32 evaluations.
-Writes results/transfer.json and .md; a stopped benchmark goes on where it was.
+Writes results/transfer.json and .md (transfer-inherited.* with --weights inherited, whose policies are trained on these
+alone); a stopped benchmark goes on where it was.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def main() -> None:
         make_member(member, args.folder, weights, device="cpu")
     policies = args.folder / f"policies-{'-'.join(weights)}-{args.updates}"
     players = entrants(args.pool, args.folder, weights, policies, args.updates)
-    path = RESULTS / "transfer.json"
+    name = "transfer" if len(weights) == len(Weights) else f"transfer-{weights[0]}"
+    path = RESULTS / f"{name}.json"
     done = json.loads(path.read_text()) if path.exists() else {}
     for member in pool.of(Role.HELD_OUT):
         for kind in weights:
@@ -62,7 +64,7 @@ def main() -> None:
                 f"By the rule, the recurrent policy {'ships' if ships(rows, 'recurrent', BARS) else 'does not ship'}.",
                 "",
             ]
-    write_file(RESULTS / "transfer.md", "\n".join(lines))
+    write_file(RESULTS / f"{name}.md", "\n".join(lines))
     print("\n".join(lines))
 
 
