@@ -14,7 +14,7 @@ from ads_gym.architecture import Architecture
 from ads_gym.envs import render
 from ads_gym.envs.episode import Decision, Episode, Rules
 from ads_gym.envs.feature_observations import FeaturesObserver
-from ads_gym.envs.observations import FlatObserver, MatrixObserver, Observation, Observer
+from ads_gym.envs.observations import FlatObserver, MatrixObserver, Observation
 from ads_gym.errors import InvalidValue, ResetNeeded, shown, unknown_name
 from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics, Weights
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
@@ -24,6 +24,7 @@ from ads_gym.records import Count, check
 from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, as_array
 
+AnyObserver = MatrixObserver | FlatObserver | FeaturesObserver
 _NUMPY_TYPES = {name: np.float64 if kind is float else np.int64 for name, kind in FIELD_TYPES.items()}
 
 
@@ -434,7 +435,7 @@ def _make_problem(settings: dict[str, Any]) -> Problem:
     return make_problem(**settings)
 
 
-def _make_observer(observation: Observation, rules: Rules, problem: Problem) -> Observer:
+def _make_observer(observation: Observation, rules: Rules, problem: Problem) -> AnyObserver:
     """Make what makes the observations."""
     if observation is Observation.MATRIX:
         return MatrixObserver(rules)

@@ -41,11 +41,11 @@ class FeaturesObserver:
     @cached_property
     def ranks(self) -> NDArray[np.float32]:
         """float32 [E, F], each column from 0 (least) to 1."""
-        return ranks(self._features().T).T.astype(np.float32)
+        return np.asarray(ranks(self._features().T).T, np.float32)
 
     def __call__(self, episode: Episode, cost_weight: float) -> NDArray[np.float32]:
         """Return the rows of an episode."""
-        return self.rows(self._flat(episode, cost_weight)[None], self.ranks)[0]
+        return np.asarray(self.rows(self._flat(episode, cost_weight)[None], self.ranks)[0])
 
     def rows(self, flat: NDArray[np.float32], known: NDArray[Any]) -> Rows:
         """Return flat observations [n, 2E + 6] and ranks [E, F] as rows; what is said of all is repeated in each."""

@@ -62,4 +62,4 @@ def mean_scores(trained: Trained, pool: Path | str, folder: Path | str, weights:
     """
     inputs = trained.record.settings.inputs
     games = Game.of_pool(POOL.read(resolve(pool)), resolve(folder), Role.VALIDATION, [weights], inputs)
-    return np.mean([scores(trained.network, game) for game in games], axis=0)
+    return np.asarray(np.mean([scores(trained.network, game) for game in games], axis=0))

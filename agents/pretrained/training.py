@@ -107,7 +107,7 @@ def judge(network: PolicyNetwork, rows: Rows, explores: Tensor, masks: Tensor) -
 
 
 def _draw(games: Sequence[Game], settings: TrainingSettings, rng: np.random.Generator) -> Group:
-    game = games[rng.integers(len(games))]
+    game = games[int(rng.integers(len(games)))]
     room = 1.0 if rng.random() < UNLIMITED else float(rng.uniform(*ROOM))
     weight = game.even * float(np.exp(rng.uniform(-settings.spread, settings.spread)))
     return Group(game, room, weight, settings.best_of if rng.random() < 0.5 else 1)

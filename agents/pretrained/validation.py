@@ -34,7 +34,7 @@ def scores(network: PolicyNetwork, game: Game, seed: int = 0, counts: Sequence[i
     for room in ROOMS:
         asked = Sampler(network, game.rows(room, game.even), seed).ask(max(counts))
         found.append(score(game.objectives(asked, game.even), *ends(game, room, seed), counts))
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def score(objectives: Floats, mean: float, best: float, counts: Sequence[int] = COUNTS) -> Floats:
