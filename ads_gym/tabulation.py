@@ -1,8 +1,10 @@
 """Make a table of a task: every architecture scored once, so that none is computed again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ads_gym import files
 from ads_gym.data.spec import Split
@@ -12,22 +14,29 @@ from ads_gym.evaluators.store import StoredEvaluator
 from ads_gym.evaluators.table import COLUMNS, NETWORK_FEATURES, Table, every_mask
 from ads_gym.supernet_training import data_digest
 from ads_gym.tasks.supernet import SupernetTask
-from ads_gym.topology import Scope, Topology
+from ads_gym.topology import BoolArray, Scope, Topology
 
 SCORED = Split.TRAIN, Split.VALID  # the images that a table is made of
 BATCH = 256  # masks that are scored, and kept, at once
 TabulationProgress = Callable[[int, int], None]  # masks done, of how many
 
 
-def tabulate(task: SupernetTask, progress: TabulationProgress | None = None, device: str = "auto") -> SupernetTask:
-    """Score every architecture of a task, with inherited and with repaired weights, and keep all in its folder.
+def tabulate(
+    task: SupernetTask,
+    progress: TabulationProgress | None = None,
+    device: str = "auto",
+    weights: Sequence[Weights] = tuple(Weights),
+) -> SupernetTask:
+    """Score every architecture of a task, and keep all in its folder.
 
-    If it is killed, the same call goes on. A task that has its table already is returned as it is.
+    If it is killed, the same call goes on. A task that has its table already is returned as it is; one that has it of
+    some weights gets the others.
 
     Args:
         task: of a network with at most 20 skip connections; its folder is written to.
         progress: called after every batch.
         device: on which masks are scored.
+        weights: with which they are scored.
 
     Raises:
         InvalidValue: more skip connections.
@@ -35,26 +44,16 @@ def tabulate(task: SupernetTask, progress: TabulationProgress | None = None, dev
     """
     topology = Topology(task.config.blocks, Scope.LAYERS)
     masks = every_mask(topology.size)
-    if task.table is not None:
+    missing = [each for each in weights if each not in task.tabulated]
+    if not missing:
         return task
     with files.locked(task.folder, "making a table"):
         _check_images(task)
-        store = task.folder / "table.sqlite"
-        order = np.lexsort(masks.T[::-1])  # masks that begin alike follow each other, and share work
-        columns = {weights: {name: np.empty(len(masks), kind) for name, kind in COLUMNS.items()} for weights in Weights}
-        valid, done = task.data.valid, 0
-        for weights in Weights:
-            evaluator = StoredEvaluator(task.evaluator(Scope.LAYERS, device, weights), store)
+        store, columns, valid = task.folder / "table.sqlite", dict(task.tabulated), task.data.valid
+        for turn, each in enumerate(missing):
+            evaluator = StoredEvaluator(task.evaluator(Scope.LAYERS, device, each), store)
             try:
-                for start in range(0, len(masks), BATCH):
-                    rows = order[start : start + BATCH]
-                    metrics = evaluator.evaluate_checked(masks[rows])
-                    columns[weights]["right"][rows] = [round(each.accuracy * valid) for each in metrics]
-                    columns[weights]["soft_accuracy"][rows] = [each.soft_accuracy for each in metrics]
-                    columns[weights]["loss"][rows] = [each.loss for each in metrics]
-                    done += len(rows)
-                    if progress is not None:
-                        progress(done, 2 * len(masks))
+                columns[each] = _score(evaluator, masks, valid, turn, len(missing), progress)
             finally:
                 evaluator.close()
         features = {feature: task.feature(feature) for feature in NETWORK_FEATURES}
@@ -76,3 +75,34 @@ def _check_images(task: SupernetTask) -> None:
             f"the images or labels of {task.data.source} changed after task {task.name!r} was trained: bring them "
             "back, or train it again."
         )
+
+
+def _score(
+    evaluator: StoredEvaluator,
+    masks: BoolArray,
+    valid: int,
+    turn: int,
+    turns: int,
+    progress: TabulationProgress | None,
+) -> dict[str, NDArray[Any]]:
+    """The columns of a table, of masks bool [2^E, E] with one kind of weights.
+
+    Args:
+        evaluator: of them.
+        masks: all.
+        valid: images that are scored.
+        turn: kinds of weights that are done.
+        turns: of how many.
+        progress: see `tabulate`.
+    """
+    columns = {name: np.empty(len(masks), kind) for name, kind in COLUMNS.items()}
+    order = np.lexsort(masks.T[::-1])  # masks that begin alike follow each other, and share work
+    for start in range(0, len(masks), BATCH):
+        rows = order[start : start + BATCH]
+        metrics = evaluator.evaluate_checked(masks[rows])
+        columns["right"][rows] = [round(each.accuracy * valid) for each in metrics]
+        columns["soft_accuracy"][rows] = [each.soft_accuracy for each in metrics]
+        columns["loss"][rows] = [each.loss for each in metrics]
+        if progress is not None:
+            progress(turn * len(masks) + start + len(rows), turns * len(masks))
+    return columns

@@ -40,6 +40,10 @@ SMALL = {
     ),
     "benchmark_speed.py": (["--small"], "speed-growth.png"),
     "benchmark_supernets.py": (["digits", "--masks", "2"], "supernet-digits.json"),
+    "benchmark_transfer.py": (
+        ["--pool", str(FOLDER / "transfer/small.json"), "--updates", "2", "--seeds", "1"],
+        "transfer.md",
+    ),
 }
 
 

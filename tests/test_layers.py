@@ -13,6 +13,7 @@ LAYERS = [  # of modules and packages, from the top; a layer imports from those 
     {"runs"},
     {"agents"},
     {"envs"},
+    {"pools"},
     {"tabulation"},
     {"supernet_training"},
     {"problem"},

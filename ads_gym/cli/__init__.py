@@ -18,6 +18,7 @@ from ads_gym.cli.show import agents, show, tasks
 from ads_gym.cli.sparsify import sparsify
 from ads_gym.cli.tabulate import tabulate
 from ads_gym.cli.throughput import throughput
+from ads_gym.cli.train_policy import train_policy
 from ads_gym.cli.train_supernet import train_supernet
 from ads_gym.cli.validate import validate
 
@@ -38,6 +39,7 @@ app.command("check-agent")(check_agent)
 app.command()(benchmark)
 app.command()(validate)
 app.command()(tabulate)
+app.command("train-policy")(train_policy)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

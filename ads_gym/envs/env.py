@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ads_gym.architecture import Architecture
 from ads_gym.envs import render
 from ads_gym.envs.episode import Decision, Episode, Rules
-from ads_gym.envs.observations import OBSERVERS, Observation
+from ads_gym.envs.feature_observations import FeaturesObserver
+from ads_gym.envs.observations import FlatObserver, MatrixObserver, Observation
 from ads_gym.errors import InvalidValue, ResetNeeded, shown, unknown_name
 from ads_gym.evaluators.base import FIELD_TYPES, Evaluator, Metrics, Weights
 from ads_gym.evaluators.store import IN_MEMORY, EvaluationStore
@@ -23,6 +24,7 @@ from ads_gym.records import Count, check
 from ads_gym.tasks import Task
 from ads_gym.topology import UNDECIDED, BoolArray, Int8Array, Scope, as_array
 
+AnyObserver = MatrixObserver | FlatObserver | FeaturesObserver
 _NUMPY_TYPES = {name: np.float64 if kind is float else np.int64 for name, kind in FIELD_TYPES.items()}
 
 
@@ -80,13 +82,29 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     | 2E+4       | budget left: `max_macs` (1 where there is none) - relative MACs so far               | 0 to 1      |
     | 2E+5       | cost weight                                                                          | -100 to 100 |
 
-    Both show the same state, and each follows from the other. Let d[i] in {1, 0, -1} be what is decided of connection i
-    = (b, dst, src), the i-th of the topology. From the matrix: d[i] = matrix[b, dst, src], so that
-    `topology.decisions(matrix)` is d and `topology.adjacency(d)` is the matrix. From the vector: d[i] is 1, 0 or -1
-    where entry i is 1, -1 or 0. What comes next follows from d: it is the first connection with d[i] = -1 ("layer": all
-    with -1 and its destination; "network": all with -1). So do the first five numbers, by the cost table and
-    `max_macs`, which like the cost weight are constants of the environment. (A given decision
-    looks like a made one.)
+    `observation="features"`: Box float32 of shape (E, 16), a row for each skip connection, in the topology's order. It
+    means the same for every network, so a policy that reads rows can play on networks of any shape. Its columns:
+
+    | column  | meaning                                                                                 | range       |
+    |---------|-----------------------------------------------------------------------------------------|-------------|
+    | 0 .. 6  | rank among the E (0 least, 1 most) in each feature, in the order of `Feature`: cost,    | 0 to 1      |
+    |         | position, distance, magnitude, saliency in the dense and in half networks, residual     |             |
+    | 7       | relative cost of the connection                                                         | 0 to 1      |
+    | 8       | 1 kept, -1 dropped, 0 undecided                                                         | -1, 0, 1    |
+    | 9       | 1 where the next action decides it                                                      | 0, 1        |
+    | 10 .. 15| as the last six of "flat", the same in every row; but 14 is the room that is left:      | as there    |
+    |         | the relative cost that may still be kept (with no limit: 1 - relative cost so far)      |             |
+
+    The features are of the trained network (`ads_gym.nets.features`), which takes gradients and least squares on the
+    calibration images: once, at the first reset. A task without a trained network has none.
+
+    "matrix" and "flat" show the same state, and each follows from the other; "features" adds its first seven columns.
+    Let d[i] in {1, 0, -1} be what is decided of connection i = (b, dst, src), the i-th of the topology. From the
+    matrix: d[i] = matrix[b, dst, src], so that `topology.decisions(matrix)` is d and `topology.adjacency(d)` is the
+    matrix. From the vector: d[i] is 1, 0 or -1 where entry i is 1, -1 or 0. What comes next follows from d: it is the
+    first connection with d[i] = -1 ("layer": all with -1 and its destination; "network": all with -1). So do the first
+    five numbers, by the cost table and `max_macs`, which like the cost weight are constants of the environment. (A
+    given decision looks like a made one.)
 
     Every earlier decision is in the observation: the state is fully observed, and a policy needs no memory.
 
@@ -164,9 +182,9 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
     - `store`: a path, or an `EvaluationStore`: evaluations are looked up there before they are paid for, and committed
       there. Default: in memory, for this environment alone; nothing is stored where looking up is slower (planted).
     - `decision`: "connection" (default), "layer", "network".
-    - `observation`: "matrix" (default), "flat". `DenseNetSparsifyFlat-v0` is this class with observation "flat", reward
-      "soft" and cost weight "even", for scripts that take an id and nothing else: with the defaults, keeping everything
-      is a good answer.
+    - `observation`: "matrix" (default), "flat", "features". `DenseNetSparsifyFlat-v0` is this class with observation
+      "flat", reward "soft" and cost weight "even", for scripts that take an id and nothing else: with the defaults,
+      keeping everything is a good answer.
     - `reward`: "accuracy" (default), "soft", "loss", "module:name", or a function of metrics that returns a float.
     - `cost_weight`: 0 (default) to 100, or "even".
     - `max_macs`: None (default), or a limit on MACs / dense MACs, at most 1 and at least what the chain needs. It
@@ -237,7 +255,7 @@ class DenseNetSparsifyEnv(gym.Env[NDArray[Any], Any]):
         self.macs_limit = problem.macs_limit
 
         self.rules = Rules(self.cost, Decision(decision), self.macs_limit)
-        self.observer = OBSERVERS[Observation(observation)](self.rules)
+        self.observer = _make_observer(Observation(observation), self.rules, problem)
         self.observation_space = self.observer.space
         slots = self.rules.slots
         self._is_single = self.rules.decision is Decision.CONNECTION
@@ -415,6 +433,20 @@ def _make_problem(settings: dict[str, Any]) -> Problem:
     if settings["store"] is None and (settings["evaluator"] is None or isinstance(settings["evaluator"], str)):
         settings["store"] = IN_MEMORY
     return make_problem(**settings)
+
+
+def _make_observer(observation: Observation, rules: Rules, problem: Problem) -> AnyObserver:
+    """Make what makes the observations."""
+    if observation is Observation.MATRIX:
+        return MatrixObserver(rules)
+    if observation is Observation.FLAT:
+        return FlatObserver(rules)
+    if problem.network is None:
+        raise InvalidValue(
+            f"observation 'features' shows what is known of a trained network, and {problem.name} has none: use "
+            "'matrix' or 'flat', or a task that was trained."
+        )
+    return FeaturesObserver(rules, problem.features)
 
 
 def _alone(problem: Problem, settings: Mapping[str, Any]) -> Problem:

@@ -24,6 +24,7 @@ class Observation(Choice, what="observation"):
 
     MATRIX = "matrix"
     FLAT = "flat"
+    FEATURES = "features"  # see `feature_observations`
 
 
 class Observer(Protocol):
@@ -173,9 +174,3 @@ class FlatDisplay:
         numbers[:, 4] = (rules.limit - episodes.macs) / rules.cost.dense_macs
         numbers[:, 5] = cost_weight
         return self._cells[:, :-1].copy()
-
-
-OBSERVERS: dict[Observation, type[MatrixObserver] | type[FlatObserver]] = {
-    Observation.MATRIX: MatrixObserver,
-    Observation.FLAT: FlatObserver,
-}

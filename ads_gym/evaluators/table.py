@@ -30,7 +30,7 @@ NETWORK_FEATURES = tuple(each for each in Feature if each.needs_network)
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The metrics of every mask, with inherited and with repaired weights, and what is known of connections.
+    """The metrics of every mask, with inherited or repaired weights or both, and what is known of connections.
 
     A mask's row is the binary number whose lowest bit is its first.
     """
@@ -140,7 +140,10 @@ def _read(path: Path, topology: Topology, found: str) -> Table:
                 name: _array(arrays, f"{weights}.{name}", (rows,), kind, 0, np.inf) for name, kind in COLUMNS.items()
             }
             for weights in Weights
+            if any(name.startswith(f"{weights}.") for name in arrays)
         }
+        if not columns:
+            raise DamagedFile("it has no metrics.")
         (valid,) = _array(arrays, "valid", (1,), np.int64, 1, 1e9).tolist()
         macs = _array(arrays, "feature_macs", (len(NETWORK_FEATURES),), np.int64, 0, 1e18).tolist()
         for weights, each in columns.items():

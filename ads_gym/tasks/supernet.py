@@ -40,6 +40,7 @@ from ads_gym.topology import Scope, Topology
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ads_gym.data.images import ImageSet
@@ -199,13 +200,13 @@ class SupernetTask(Task):
         device: str = "auto",
         weights: Weights | str = Weights.INHERITED,
     ) -> BaseEvaluator:
-        """Return the evaluator of accuracy on VALID, with inherited or repaired weights; its table's, where it has one.
+        """Return the evaluator of accuracy on VALID, with inherited or repaired weights; its table's if it has them.
 
         Raises:
             DeviceUnavailable: a device that this machine does not have.
             NotFound, DamagedFile: no table where it should have one.
         """
-        if self.table is not None and Scope(scope) is Scope.LAYERS:
+        if self.table is not None and Scope(scope) is Scope.LAYERS and Weights(weights) in self.tabulated:
             return TableEvaluator(self.config, self._read_table(), Weights(weights), self.table)
         from ads_gym.evaluators.inherited import InheritedEvaluator
         from ads_gym.evaluators.repaired import RepairedEvaluator
@@ -226,6 +227,15 @@ class SupernetTask(Task):
             _known[key] = network_feature(self.supernet(), self.calibration(), feature, Scope(scope))
         return _known[key]
 
+    @property
+    def tabulated(self) -> "Mapping[Weights, Mapping[str, NDArray[Any]]]":
+        """The columns of its table, for the kinds of weights that are in it; see `Table`.
+
+        Raises:
+            NotFound, DamagedFile: no table where it should have one.
+        """
+        return {} if self.table is None else self._read_table().columns
+
     def with_table(self, table: Table) -> "SupernetTask":
         """Write a table of all its architectures beside it, and return the task that has it.
 
@@ -234,8 +244,11 @@ class SupernetTask(Task):
         """
         content = table.to_bytes()
         made = replace(self, table=hashlib.sha256(content).hexdigest())
+        without = Description(self.name, self.config, self.data, self.record)
+        if self.table is not None:  # a kill leaves no task that names another table than the one beside it
+            write_description(self.folder, without)
         write_file(self.files.table, content)
-        write_description(self.folder, Description(self.name, self.config, self.data, self.record, table=made.table))
+        write_description(self.folder, replace(without, table=made.table))
         return made
 
     def copied(self, folder: Path) -> "SupernetTask":

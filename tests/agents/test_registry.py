@@ -81,7 +81,7 @@ def test_by_module_and_name(tmp_path, monkeypatch):
 def test_ours_are_found_by_name():
     kinds = {name: find_agent(name).kind for name in agent_names()}
     optimisers = ["bayes", "bernoulli", "density", "evolution", "gates", "local", "magnitude", "nsga2"]
-    optimisers += ["patterns", "random", "residual", "saliency", "tpe"]
+    optimisers += ["patterns", "pretrained", "random", "residual", "saliency", "tpe"]
     assert sorted(name for name, kind in kinds.items() if kind is Kind.OPTIMISER) == optimisers
     assert {name for name, kind in kinds.items() if kind is Kind.POLICY} == {"recurrent", "recurrent-ppo"}
     assert (find_agent("recurrent").num_envs, find_agent("recurrent").observation) == (8, "matrix")

@@ -151,6 +151,7 @@ def changed(task, change):
         (lambda arrays: arrays["repaired.loss"].__setitem__(3, np.nan), "no numbers"),
         (lambda arrays: arrays["inherited.right"].__setitem__(3, 101), "above 1"),
         (lambda arrays: arrays["valid"].__setitem__(0, 0), "out of range"),
+        (lambda arrays: [arrays.pop(name) for name in list(arrays) if name.count("d.")], "no metrics"),
         (lambda arrays: arrays["network"].__setitem__(0, 1 + int(arrays["network"][0]) % 255), "of other weights"),
     ],
 )
@@ -159,6 +160,14 @@ def test_a_damaged_table_is_told(tmp_path, change, says):
     with pytest.raises(DamagedFile, match=says) as caught:
         task.evaluator()
     assert str(task.files.table) in str(caught.value)
+
+
+def test_one_kind_of_weights_first_and_the_other_later(tmp_path, made):
+    task = tabulate(untabulated(tmp_path, config=LARGER), device="cpu", weights=[Weights.INHERITED])
+    assert isinstance(task.evaluator(), TableEvaluator)
+    assert not isinstance(task.evaluator(weights="repaired"), TableEvaluator)
+    both = tabulate(Task.load(tmp_path), device="cpu")
+    assert both.files.table.read_bytes() == made.files.table.read_bytes()
 
 
 def test_a_table_of_something_else_is_told(tmp_path):
