@@ -15,7 +15,7 @@ from ads_gym.envs.episode import Decision
 from ads_gym.errors import AdsGymError, AgentFailed, TimeLimit
 from ads_gym.evaluators.store import IN_MEMORY
 from ads_gym.problem import Problem
-from ads_gym.runs.child import KEPT
+from ads_gym.runs.child import KEPT, TRACEBACK
 from ads_gym.runs.driving import drive
 from ads_gym.runs.folder import RunFolder
 from ads_gym.runs.identity import identify
@@ -81,15 +81,16 @@ class Trials:
 
 def mistake(error: BaseException) -> Mistake:
     """What an error says of the agent that made it."""
-    told = str(error).partition(KEPT)[0].strip()
+    head, _, details = str(error).partition(TRACEBACK)
+    told = head.partition(KEPT)[0].strip()
     if isinstance(error, TimeLimit):
         return Mistake(
             told.partition(";")[0],
             "end when step or reset raises BudgetExhausted, and catch no exceptions that are not yours; or allow more "
             "with --time-limit",
         )
-    if isinstance(error, AgentFailed) and "\n" in told:
-        return Mistake(told.splitlines()[-1], "see its traceback below", told)
+    if isinstance(error, AgentFailed) and details:
+        return Mistake(details.splitlines()[-1], "see its traceback below", details)
     if isinstance(error, AgentFailed):
         return Mistake(told, "let it run without a time limit (ads-gym search) and see what it says")
     if isinstance(error, AdsGymError):

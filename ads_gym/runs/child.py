@@ -42,6 +42,7 @@ from ads_gym.runs.remote import Terms
 LAST = "ended", "raised"  # messages after which there is none
 LONGEST_WAIT = 3600.0  # seconds; some systems wait no longer than 24 days
 KEPT = "What it has evaluated is kept"
+TRACEBACK = "Its traceback:\n"
 TO_END = 2.0  # seconds that a process has to end after its last message
 
 Answer = Callable[[Mapping[str, Any]], Any]
@@ -77,7 +78,7 @@ def play_in_child(job: Job, recorder: Recorder, folder: RunFolder, time_limit: f
         AgentFailed: it raised, or its process died.
         AdsGymError: raised here or there, as without a time limit.
     """
-    name, kept = job.agent.name, f"{KEPT} in {folder.path}, and the same call goes on from there"
+    name = job.agent.name
     terms = _packed(job)
     here, there = multiprocessing.get_context("spawn").Pipe()
     with here, there:
@@ -94,14 +95,15 @@ def play_in_child(job: Job, recorder: Recorder, folder: RunFolder, time_limit: f
         finally:
             _end(process, patience)
         code = process.exitcode
+    kept = f"{KEPT} in {folder.path}, and the same call goes on from there." if recorder.rows else ""
     if is_late:
         done = f"{len(recorder.rows)} of {recorder.budget} evaluations"
         raise TimeLimit(
-            f"agent {name} is not done after time_limit = {time_limit:g} seconds and {done}; its process was ended. "
-            f"{kept}; or give it more time."
+            f"agent {name} is not done after time_limit = {time_limit:g} seconds and {done}; its process was ended: "
+            f"give it more time. {kept}".strip()
         )
     if last is None:
-        raise AgentFailed(f"the process of agent {name} {_died(code, asked.has_begun)}. {kept}.")
+        raise AgentFailed(f"the process of agent {name} {_died(code, asked.has_begun)}. {kept}".strip())
     if last["what"] == "raised":
         raise _error(name, last, kept)
     return float(last["seconds"])
@@ -241,4 +243,4 @@ def _error(name: str, last: Mapping[str, Any], kept: str) -> AdsGymError:
         if last["traceback"]:
             error.add_note(f"In the process of agent {name}:\n{last['traceback'].rstrip()}")
         return error
-    return AgentFailed(f"agent {name} failed. {kept}. Its traceback:\n{last['traceback'].rstrip()}")
+    return AgentFailed(" ".join(filter(None, (f"agent {name} failed.", kept, TRACEBACK))) + last["traceback"].rstrip())
