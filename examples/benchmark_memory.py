@@ -6,9 +6,9 @@ Afterwards an observation is the taxi's row and column. Masks tell which actions
 passenger waits once the taxi is there, not where he wants to go; and an agent with masks that stood still knows that it
 took him in, while one without may have hit a wall. `recurrent-ppo` has masks and memory, sb3-contrib's MaskablePPO only
 masks, its RecurrentPPO only memory; and ours without the one or the other. All have 128 environments, rollouts of 32
-steps, 8 epochs, gamma and lambda 0.95, rewards divided by 20; a rollout is one minibatch (MaskablePPO: 256 steps). These
-were found by hand with seed 100, in about seven trials of ours, one of MaskablePPO and none of RecurrentPPO, so they may
-favour ours: a comparison should give the others as many.
+steps, 8 epochs, gamma and lambda 0.95, rewards divided by 20; a rollout is one minibatch (MaskablePPO: 256 steps).
+These were found by hand with seed 100, in about seven trials of ours, one of MaskablePPO and none of RecurrentPPO, so
+they may favour ours: a comparison should give the others as many.
 
 Each agent tries every one of `SETTINGS` with the seeds --choose, and takes the one of the highest mean return over the
 last fifth of the steps; its runs with other seeds, --seeds, are reported. An ablation takes the whole agent's setting.
