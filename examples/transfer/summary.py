@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ads_gym.agents.pretrained.validation import COUNTS
-from ads_gym.benchmark.statistics import FEWEST_SUPERNETS, interval
+from ads_gym.benchmark.statistics import FEWEST, interval
 
 Rows = Mapping[str, np.ndarray]  # [S supernets, counts], by entrant
 
@@ -29,7 +29,7 @@ def differences(rows: Rows, one: str, others: tuple[str, ...]) -> list[str]:
         cells = []
         for place in range(len(COUNTS)):
             column = (rows[one] - rows[other])[:, place : place + 1]
-            if len(column) < FEWEST_SUPERNETS:
+            if len(column) < FEWEST:
                 cells.append(f"{column.mean():+.3f}")
                 continue
             found = interval(column, lambda values: values.mean(axis=-1))
