@@ -27,6 +27,8 @@ class Table(NamedTuple):
 
     def markdown(self) -> list[str]:
         """Lines."""
+        if not self.rows:
+            return [self.legend]
         rows = [self.heads, ("---",) * len(self.heads), *self.rows]
         return [*(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows), "", self.legend]
 
@@ -124,7 +126,7 @@ def pair_table(part: OfTask) -> Table:
         found = part.compared()
     except InvalidValue:
         few = f"Too little to tell agents apart: {FEWEST} supernets are the fewest, or {FEWEST} seeds of one."
-        return Table(("agent",), tuple((agent,) for agent in part.agents), few)
+        return Table((), (), few)
     rows = []
     for agent in part.agents:
         ahead, ties = [], []

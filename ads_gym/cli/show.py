@@ -47,7 +47,7 @@ def tasks() -> None:
     """List the tasks: data, network and trained supernet, under a name."""
     from ads_gym.errors import AdsGymError
     from ads_gym.tables import make_table
-    from ads_gym.tasks import Task, task_names
+    from ads_gym.tasks import PLANTED, Task, task_names
     from ads_gym.tasks.presets import PRESETS, split_name
 
     table = make_table(("task", "blocks", "growth", "images", "where"))
@@ -63,8 +63,7 @@ def tasks() -> None:
         except AdsGymError as error:
             table.add_row(entry.name, "", "", "", str(error))
             continue
-        planted = entry.name.startswith("planted-")
-        images = "none" if planted else "x".join(map(str, config.image_shape))
+        images = "none" if entry.name in PLANTED else "x".join(map(str, config.image_shape))
         table.add_row(entry.name, ",".join(map(str, config.blocks)), str(config.growth), images, entry.where)
     _print(table)
     print("Train one: ads-gym train-supernet --task NAME; or with another seed: NAME@1, NAME@2, ...")

@@ -26,4 +26,4 @@ def validate(
         print(sentence)
     if found:
         raise typer.Exit(1)
-    print("all of it holds")
+    print("All of it holds: scores, curves and tables are those of the networks and of the runs' records.")

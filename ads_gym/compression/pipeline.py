@@ -237,14 +237,15 @@ def _make(architecture: Architecture, subject: Subject, steps: Steps, lines: Ste
         STEPS[name](network, subject, settings, lines)
         seconds = time.perf_counter() - began
         stage = Stage(name, _scores(measure(network, subject.valid, CHUNK)), seconds, macs, parameters)
-        _say(stage, subject, lines)
         repaired = steps.record.stage("repaired")
         if name == "distilled" and repaired is not None and stage.valid.loss >= repaired.valid.loss:
             network = before
             steps.reject(stage, network)
+            _say(stage, subject, lines)
             lines.say("no better: the repaired network is kept")
         else:
             steps.add(stage, None if name == "inherited" else network, files[name])
+            _say(stage, subject, lines)
     if settings.distil and "repaired.json" in steps.record.files:
         steps.forget("repaired")
     return network.eval()
