@@ -5,6 +5,7 @@ from typing import Any
 
 from ads_gym.agents.base import Needs
 from ads_gym.agents.registry import LoadedAgent, agent_names, find_agent, parse_options
+from ads_gym.benchmark.records import Entry
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,9 @@ def find_entrant(text: str) -> Entrant:
     found = Entrant(find_agent(name), parse_options(options.split("&")) if mark else {})
     found.agent.check_options(found.options)
     return found
+
+
+def entry_of(text: str) -> Entry:
+    """Return what results say of an entrant."""
+    entrant = find_entrant(text)
+    return Entry(text, str(entrant.agent.needs), entrant.is_stranger)

@@ -10,7 +10,7 @@ import numpy as np
 from ads_gym import __version__, files
 from ads_gym.benchmark.places import FILE
 from ads_gym.benchmark.records import Results
-from ads_gym.benchmark.statistics import interval
+from ads_gym.benchmark.statistics import interquartile_mean, interval
 from ads_gym.benchmark.summary import ALL, OfTask, by_task
 from ads_gym.benchmark.tables import Table, csv_of, markdown, pair_table, score_table, settings
 from ads_gym.errors import InvalidValue
@@ -110,7 +110,7 @@ def _bars(part: OfTask) -> tuple[Bar, ...]:
             value, low, high = interval(table)
             found.append((value, place(low), place(high), agent))
         except InvalidValue:
-            found.append((float(table.mean()), None, None, agent))
+            found.append((float(interquartile_mean(table.ravel())), None, None, agent))
     found.sort(key=lambda each: -each[0])
     return tuple(
         Bar(agent, (number + 0.5) * ROW, place(value), low, high)

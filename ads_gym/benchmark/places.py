@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from ads_gym.tasks.presets import is_preset, split_name
+
 FILE = "results.json"
 PLAN_FILE = "plan.json"
 
@@ -17,6 +19,14 @@ class Place(NamedTuple):
     store: Path | None  # of its evaluations
     device: str
     data_root: Path | None
+
+
+def supernet_names(task: str, count: int) -> list[str]:
+    """The supernets of a task: NAME@1 to NAME@count of a named one, else the task itself."""
+    base, seed = split_name(task)
+    if count and is_preset(task) and seed is None:
+        return [f"{base}@{number}" for number in range(1, count + 1)]
+    return [task]
 
 
 def supernet_folder(folder: Path, name: str) -> Path:

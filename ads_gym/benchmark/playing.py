@@ -110,14 +110,12 @@ def measure(plan: Plan, place: Place) -> Measured:
     """Score random masks of a supernet, and time some; where it has a table, find the optimum in it."""
     stored, plain = problem_of(plan, place), problem_of(plan, place._replace(store=None))
     try:
-        random = _objectives(stored, draw(stored, RANDOM_MASKS, SEEDS["random"]))
         supernet = Supernet(
             place.task,
             place.name,
             place.reference != place.name,
-            float(random.mean()),
-            float(random.std()),
-            _optimum(plain),
+            *random_scores(stored),
+            optimum_of(plain),
             _seconds(plain, place.device),
         )
         found = ((agent, lacks(plan, plain, agent)) for agent in plan.agents)
@@ -125,6 +123,12 @@ def measure(plan: Plan, place: Place) -> Measured:
     finally:
         stored.close()
         plain.close()
+
+
+def random_scores(problem: Problem) -> tuple[float, float]:
+    """Mean and standard deviation of the objectives of random masks, always the same ones."""
+    found = _objectives(problem, draw(problem, RANDOM_MASKS, SEEDS["random"]))
+    return float(found.mean()), float(found.std())
 
 
 def problem_of(plan: Plan, place: Place) -> Problem:
@@ -178,7 +182,7 @@ def _seconds(problem: Problem, device: str) -> float:
     return (clock() - began) / len(masks)
 
 
-def _optimum(problem: Problem) -> float | None:
+def optimum_of(problem: Problem) -> float | None:
     """The best objective of all masks that fit, where a table has them."""
     inner = getattr(problem.evaluator, "inner", problem.evaluator)
     if not isinstance(inner, TableEvaluator):

@@ -9,10 +9,10 @@ from pydantic import Field, InstanceOf
 from ads_gym import files
 from ads_gym.agents.starts import RANKINGS
 from ads_gym.architecture import find_architecture
-from ads_gym.benchmark.entrants import find_entrant
-from ads_gym.benchmark.places import FILE, PLAN_FILE, Place, run_folder, store_file, supernet_folder
+from ads_gym.benchmark.entrants import entry_of, find_entrant
+from ads_gym.benchmark.places import FILE, PLAN_FILE, Place, run_folder, store_file, supernet_folder, supernet_names
 from ads_gym.benchmark.playing import Job, Measured, measure, play
-from ads_gym.benchmark.records import PLAN, RESULTS, Entry, Missing, Plan, Played, Results, missing
+from ads_gym.benchmark.records import PLAN, RESULTS, Missing, Plan, Played, Results, missing
 from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.workers import Workers
 from ads_gym.errors import AdsGymError, InvalidValue, NotFound, unknown_name
@@ -68,7 +68,7 @@ def benchmark(
                 done = processes.run(play, jobs, partial(step.update, total=len(jobs)), _died)
         results = Results(
             plan,
-            tuple(_entry(agent) for agent in plan.agents),
+            tuple(entry_of(agent) for agent in plan.agents),
             tuple(each.supernet for each in measured),
             tuple(each for each in done if isinstance(each, Played)),
             (*lacking, *(each for each in done if isinstance(each, Missing))),
@@ -101,14 +101,6 @@ def check_plan(plan: Plan, data_root: Path | None) -> list[tuple[str, str]]:
     for _, name in names:
         _check_limit(plan, name, data_root)
     return names
-
-
-def supernet_names(task: str, count: int) -> list[str]:
-    """The supernets of a task: NAME@1 to NAME@count of a named one, else the task itself."""
-    base, seed = split_name(task)
-    if count and is_preset(task) and seed is None:
-        return [f"{base}@{number}" for number in range(1, count + 1)]
-    return [task]
 
 
 def _check_limit(plan: Plan, name: str, data_root: Path | None) -> None:
@@ -165,11 +157,6 @@ def _jobs(plan: Plan, places: list[Place], measured: list[Measured], folder: Pat
             for seed in range(plan.seeds):
                 jobs.append(Job(plan, place, agent, seed, run_folder(folder, place.name, agent, seed)))
     return jobs, lacking
-
-
-def _entry(agent: str) -> Entry:
-    entrant = find_entrant(agent)
-    return Entry(agent, str(entrant.agent.needs), entrant.is_stranger)
 
 
 def _no_measure(place: Place) -> Measured:

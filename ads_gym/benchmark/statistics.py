@@ -34,7 +34,11 @@ LEFT: float = DEFINITION["left"]  # of the way from random to the best known: wh
 
 
 class Interval(NamedTuple):
-    """A number, and where it would be in 95 of 100 repetitions with other supernets and seeds."""
+    """A number, and between what it truly is, with a confidence of 95 % by name.
+
+    Simulated, ten supernets by two seeds hold it in 95 of 100 cases, six by two in 94, six by one in 91, and six seeds
+    of one supernet in 89.
+    """
 
     value: float
     low: float
@@ -59,7 +63,7 @@ def scores(objectives: Floats, random_mean: Floats, best_known: Floats) -> Float
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """Mean of the middle half along the last axis; of a number of values that four does not divide, its nearest."""
+    """Mean of the middle half along the last axis; where four does not divide their number, of more than half."""
     ordered = np.sort(values, axis=-1)
     cut = math.floor(TRIM * ordered.shape[-1])
     return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1))

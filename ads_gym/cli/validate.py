@@ -10,14 +10,17 @@ from ads_gym.cli.options import DataRootOption
 
 def validate(
     results: Annotated[Path, typer.Argument(help="The folder of a benchmark.")],
-    replay: Annotated[bool, typer.Option(help="Let the agents play again, too.")] = False,
+    replay: Annotated[
+        bool, typer.Option(help="Let the agents play again, too: runs the code that the results name.")
+    ] = False,
     data_root: DataRootOption = None,
 ) -> None:
-    """Check the results of a benchmark: nothing is believed that can be computed.
+    """Check the results of a benchmark: score again what is claimed.
 
-    Every architecture that is claimed is scored again, on the supernets that
-    come with the results, and every curve is built again from the order of
-    the run's record. Exits with 1 where something does not hold.
+    The best architectures are scored again on the supernets that come with
+    the results, and every curve is built again from the order of the run's
+    record. No code is run that the results name, unless agents play again.
+    Exits with 1 where something does not hold. Seconds are not checked.
     """
     from ads_gym.benchmark.validation import validate as check
 
@@ -26,4 +29,7 @@ def validate(
         print(sentence)
     if found:
         raise typer.Exit(1)
-    print("All of it holds: scores, curves and tables are those of the networks and of the runs' records.")
+    print(
+        "It holds: scores are those of the networks, curves and tables those of the runs' records"
+        + (", and the agents play so again." if replay else ". (Whether the agents played so: --replay.)")
+    )

@@ -3,9 +3,12 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ads_gym.data.custom import load_custom
 from ads_gym.data.datasets import load_named
 from ads_gym.data.spec import DataSpec
 from ads_gym.errors import InvalidValue
@@ -43,16 +46,14 @@ def make_member(
         AdsGymError: fewer than 200 images, no space, a task of another definition in the folder.
     """
     home = resolve(folder)
-    data = home / "images" / f"{member.name}.npz"
-    content, count = _images(member)
+    images, classes = _images(member)
+    data = _data_file(member, home)
     if not exists(data):
-        write_file(data, content)
-    test = max(len(member.classes), int(TEST * count))
-    valid, calibration = min(int(VALID * count), MOST_VALID), min(int(CALIBRATION * count), MOST_CALIBRATION)
-    spec = DataSpec(str(data), None, valid, test, calibration, member.seed, stratify=True)
-    recipe = Recipe(epochs=member.epochs, batch_size=64, learning_rate=0.1, shift=1, seed=member.seed)
-    settings = SupernetSettings(spec, member.config, recipe)
-    task = train_supernet(settings, home / member.name, member.name, device=device)
+        file = io.BytesIO()
+        np.savez(file, images=images, labels=classes)
+        write_file(data, file.getvalue())
+    _check_data(data, images, classes)
+    task = train_supernet(_settings(member, home, len(images)), home / member.name, member.name, device=device)
     return tabulate(task, progress, device, weights)
 
 
@@ -63,14 +64,51 @@ def read_member(member: Member, folder: Path | str) -> SupernetTask:
         NotFound: it was not.
         InvalidValue: it is of another definition.
     """
-    task = SupernetTask.find(resolve(folder) / member.name)
-    if task.config != member.config:
+    home = resolve(folder)
+    task = SupernetTask.find(home / member.name)
+    images, classes = _images(member)
+    settings = _settings(member, home, len(images))
+    _check_data(_data_file(member, home), images, classes)
+    if (task.config, task.data, task.record.recipe) != (settings.config, settings.data, settings.recipe):
         raise InvalidValue(f"the supernet in {task.folder} is another than the pool says: make it anew elsewhere.")
     return task
 
 
-def _images(member: Member) -> tuple[bytes, int]:
-    """An .npz file of a supernet's images and classes, and how many they are."""
+def _data_file(member: Member, home: Path) -> Path:
+    return home / "images" / f"{member.name}.npz"
+
+
+def _settings(member: Member, home: Path, count: int) -> SupernetSettings:
+    """What a supernet is made of, and how.
+
+    Args:
+        member: which.
+        home: folder of the pool.
+        count: of its images.
+    """
+    test = max(len(member.classes), int(TEST * count))
+    valid, calibration = min(int(VALID * count), MOST_VALID), min(int(CALIBRATION * count), MOST_CALIBRATION)
+    data = str(_data_file(member, home))
+    spec = DataSpec(data, None, valid, test, calibration, member.seed, stratify=True)
+    recipe = Recipe(epochs=member.epochs, batch_size=64, learning_rate=0.1, shift=1, seed=member.seed)
+    return SupernetSettings(spec, member.config, recipe)
+
+
+def _check_data(data: Path, images: NDArray[Any], classes: NDArray[Any]) -> None:
+    """Check that a file has the images and classes of a supernet.
+
+    Raises:
+        InvalidValue: it has others.
+        NotFound, DamagedFile, StorageError: no such file, or one that cannot be read.
+    """
+    found = load_custom(data)
+    there = found.images.numpy()[:, 0], found.labels.numpy()
+    if not (np.array_equal(there[0], images) and np.array_equal(there[1], classes)):
+        raise InvalidValue(f"{data} has other images than the pool says: make the pool anew elsewhere.")
+
+
+def _images(member: Member) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A supernet's images uint8 [n, 8, 8] and classes int64 [n]."""
     parts = load_named("digits", Path()).values()
     images = np.concatenate([part.images.numpy()[:, 0] for part in parts])  # [n, 8, 8], in the order of the data set
     digits = np.concatenate([part.labels.numpy() for part in parts])
@@ -81,6 +119,4 @@ def _images(member: Member) -> tuple[bytes, int]:
             f"supernet {member.name!r} would see {count} images, and {LEAST_IMAGES} are the fewest: give it more "
             "writers or classes."
         )
-    file = io.BytesIO()
-    np.savez(file, images=images[chosen], labels=np.searchsorted(member.classes, digits[chosen]))
-    return file.getvalue(), count
+    return images[chosen], np.searchsorted(member.classes, digits[chosen])

@@ -26,8 +26,8 @@ STEPS = 4  # of Adam on each batch
 class Pretrained(Optimiser):
     """Play a policy that was trained on other networks.
 
-    The first mask is the most probable one; the others are drawn, none twice. It reads ranks of features only, so the
-    network may have any shape: see observation "features".
+    The first mask is the most probable one; the others are drawn, none twice (but for rounding errors at a limit). It
+    reads ranks of features only, so the network may have any shape: see observation "features".
 
     Args:
         problem: what is searched; of a task with a trained network.

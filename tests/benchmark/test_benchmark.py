@@ -19,10 +19,10 @@ from commands import run_here
 
 from ads_gym.agents.registry import agent_names, find_agent
 from ads_gym.benchmark.page import write
-from ads_gym.benchmark.places import FILE, plain
+from ads_gym.benchmark.places import FILE, plain, supernet_names
 from ads_gym.benchmark.records import PLAN as PLAN_FORMAT
 from ads_gym.benchmark.records import RESULTS, Plan
-from ads_gym.benchmark.runner import benchmark, supernet_names
+from ads_gym.benchmark.runner import benchmark
 from ads_gym.benchmark.statistics import DEFINITION
 from ads_gym.benchmark.summary import by_task
 from ads_gym.benchmark.tables import markdown

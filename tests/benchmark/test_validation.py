@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,11 @@ from commands import run_here
 
 from ads_gym.benchmark.page import write
 from ads_gym.benchmark.places import FILE, run_folder, supernet_folder
-from ads_gym.benchmark.playing import improvements
-from ads_gym.benchmark.records import RESULTS, Plan
+from ads_gym.benchmark.playing import area, improvements
+from ads_gym.benchmark.records import RESULTS, Plan, missing
 from ads_gym.benchmark.runner import benchmark
 from ads_gym.benchmark.validation import validate
-from ads_gym.errors import DamagedFile, NotFound
+from ads_gym.errors import DamagedFile, InvalidValue, NotFound
 from ads_gym.runs.record import best_of, read_record
 from ads_gym.topology import Topology
 
@@ -65,7 +66,7 @@ def found(folder, **options):
 
 def test_results_hold(made, capsys):
     assert validate(made, replay=True, progress=False) == []
-    assert run_here(capsys, "validate", made).out.startswith("All of it holds")
+    assert run_here(capsys, "validate", made).out.startswith("It holds")
 
 
 def test_an_altered_number(copy, capsys):
@@ -119,6 +120,11 @@ def test_weights_of_another_network(copy):
         (lambda r: replace(r, supernets=(replace(r.supernets[0], random_mean=0.1),)), "random_mean of digits-table"),
         (lambda r: replace(r, supernets=(replace(r.supernets[0], optimum=1.5),)), "optimum of digits-table"),
         (lambda r: replace(r, played=r.played[1:]), "was planned, and is neither there nor said"),
+        (
+            lambda r: replace(r, supernets=(), played=()),
+            "supernet digits-table of digits-table was planned, and is not",
+        ),
+        (lambda r: replace(r, missing=(missing("digits-table", "local", 0, "x"),)), "is there, and said to be missing"),
         (lambda r: replace(r, played=(*r.played, r.played[0])), "claimed 2 times"),
         (lambda r: replace(r, played=(*r.played, replace(r.played[0], seed=7))), "was not planned"),
         (lambda r: replace(r, definition={"version": 0}), "version 0"),
@@ -128,6 +134,49 @@ def test_whatever_else_was_altered(copy, change, says):
     altered = change(RESULTS.read(copy / FILE))
     RESULTS.write(copy / FILE, altered)
     assert says in found(copy)
+
+
+def test_no_code_is_imported_that_results_name(copy, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    results = RESULTS.read(copy / FILE)
+    for change, says in [({"agents": ("local", "magnitude", "evil:thing")}, "evil:thing on digits-table"), ({}, "")]:
+        RESULTS.write(copy / FILE, replace(results, plan=replace(PLAN, **change)))
+        assert says in found(copy)
+    RESULTS.write(copy / FILE, replace(results, plan=replace(PLAN, reward="evil:thing")))
+    with pytest.raises(InvalidValue, match="the reward evil:thing"):
+        validate(copy, progress=False)
+    assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda r: replace(r, played=r.played[1:], missing=(missing("digits-table", "local", 0, "x"),)),
+            "can be played",
+        ),
+        (lambda r: replace(r, played=r.played[:1], missing=(missing("digits-table", "magnitude", None, "x"),)), "lack"),
+        (lambda r: replace(r, entries=(r.entries[0], replace(r.entries[1], reads="nothing"))), "what is said of agent"),
+    ],
+)
+def test_whatever_only_playing_again_can_tell(copy, change, says):
+    RESULTS.write(copy / FILE, change(RESULTS.read(copy / FILE)))
+    assert says not in found(copy) and says in found(copy, replay=True)
+
+
+def test_a_forged_hypervolume(copy):
+    improved = {spent for spent, _ in RESULTS.read(copy / FILE).played[0].improved}
+    other = next(number for number in range(1, 21) if number not in improved)
+    in_record(
+        copy,
+        "UPDATE evaluations SET relative_cost = 0.0, soft_accuracy = 1.0 WHERE mask = "
+        f"(SELECT mask FROM history WHERE number = {other})",
+    )
+    with read_record(record_of(copy)) as record:
+        rows = record.rows(Topology((5, 4)))
+    alter(copy, lambda run: replace(run, hypervolume=area(PLAN, rows)))
+    assert found(copy) == "" and "plays otherwise" in found(copy, replay=True)
 
 
 def test_altered_tables(copy):

@@ -31,3 +31,27 @@ def test_a_supernet_is_made_once(tmp_path):
 def test_too_few_images(tmp_path):
     with pytest.raises(InvalidValue, match="200 are the fewest"):
         make_member(replace(MEMBER, writers=(3,)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seed": 9}, "another than the pool says"),
+        ({"epochs": 2}, "another than the pool says"),
+        ({"writers": (0, 1, 6, 11)}, "other images than the pool says"),
+    ],
+)
+def test_a_supernet_of_other_data_or_training_is_none_of_the_pools(made, change, says):
+    assert read_member(MEMBER, made)
+    with pytest.raises(InvalidValue, match=says):
+        read_member(replace(MEMBER, **change), made)
+    if "images" in says:
+        with pytest.raises(InvalidValue, match=says):
+            make_member(replace(MEMBER, **change), made)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pool")
+    make_member(MEMBER, folder, [Weights.INHERITED], device="cpu")
+    return folder
